@@ -98,7 +98,7 @@ fn no_sensitive_field_appears_in_debug_of_any_message() {
         secrets += sensitive;
     }
     assert!(messages > 70, "only {messages} messages were walked");
-    assert!(secrets >= 20, "only {secrets} sensitive fields were met");
+    assert!(secrets >= 15, "only {secrets} sensitive fields were met");
 }
 
 #[test]
