@@ -1,1 +1,35 @@
-//! In the making.
+//! What a Rust provider needs besides its cloud calls. An author implements
+//! [`Provider`] in terms of his cloud and hands it to [`run`] (a whole `main`) or to
+//! [`Server`]; he gets serving over a Unix socket or TCP, discovery, identity, health,
+//! checked requests and answers, typed configs with JSON pointers in every
+//! diagnostic, one task per mutation that outlives its call, the order of mutations
+//! per key, graceful shutdown, traces, metrics and logs without secrets.
+//!
+//! Not for: calling a provider (see `provider-host`), nor for anything of Kubernetes.
+
+mod answer;
+mod bootstrap;
+pub mod config;
+mod context;
+mod credentials;
+mod info;
+mod provider;
+mod request;
+
+pub use actuator_proto as proto;
+pub use actuator_proto::errors::ActuatorError;
+pub use actuator_proto::v1;
+pub use async_trait::async_trait;
+
+pub use answer::{Deletion, Diagnostic, Existence, Page, PageBuilder, Probe};
+pub use bootstrap::Bootstrap;
+pub use config::{Config, ConfigHint, OlderVersion};
+pub use context::{CallContext, OperationContext};
+pub use credentials::Credentials;
+pub use info::{CredentialKey, Limits, ProviderInfo, Timings};
+pub use provider::{ByteStream, Provider, WatchEvent, WatchStream};
+pub use request::{
+    AnyConfig, ClusterExists, ClusterSpec, ConsoleOutput, CreateCluster, CreateMachine, DeleteCluster, DeleteMachine,
+    ListClusters, ListMachineTypes, ListMachines, MachineExists, MachineSpec, PageRequest, Resource,
+    SetEndpointMembers, UpdateCluster, UpdateMachine, Validation, WatchMachines,
+};
