@@ -1,57 +1,58 @@
-//! Events as plans ask for them: what happened to an object, in words.
-//! Not for: writing, counting or aggregating them, which the executor does.
+//! Events that a plan asks for: what people read under `kubectl describe`.
+//!
+//! Not for writing them: the runtime aggregates and limits them. A planner gives an event for something that happened, never
+//! for a retry.
 
-/// Whether an event tells of the normal course or of something to look at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EventKind {
-    /// The normal course.
+use std::borrow::Cow;
+
+/// Whether an event is news or a warning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Severity {
+    /// Things go as they should.
     Normal,
-    /// Something to look at.
+    /// Somebody may have to look.
     Warning,
 }
 
-impl EventKind {
-    /// The word of `events.k8s.io/v1`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Normal => "Normal",
-            Self::Warning => "Warning",
-        }
-    }
-}
-
-/// What happened to an object. The executor aggregates equal ones, writes none per
-/// retry and none for a plan that was the same before.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// An event about the planned object, as `events.k8s.io/v1` has it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Event {
-    /// Normal or Warning.
-    pub kind: EventKind,
-    /// Why, in CamelCase: `SuccessfulCreate`.
-    pub reason: &'static str,
-    /// What was done or tried, in CamelCase: `Create`.
-    pub action: &'static str,
-    /// For people; no times, no counts of attempts, no secrets.
-    pub message: String,
+    /// News or a warning.
+    pub severity: Severity,
+    /// One CamelCase word: what happened, such as `SuccessfulCreate`.
+    pub reason: Cow<'static, str>,
+    /// One CamelCase word: what was being done, such as `Create`.
+    pub action: Cow<'static, str>,
+    /// Words for people, at most 1,000 characters.
+    pub note: String,
 }
 
 impl Event {
-    /// An event of the normal course.
-    pub fn normal(reason: &'static str, action: &'static str, message: impl Into<String>) -> Self {
+    /// News.
+    pub fn normal(
+        reason: impl Into<Cow<'static, str>>,
+        action: impl Into<Cow<'static, str>>,
+        note: impl Into<String>,
+    ) -> Self {
         Self {
-            kind: EventKind::Normal,
-            reason,
-            action,
-            message: message.into(),
+            severity: Severity::Normal,
+            reason: reason.into(),
+            action: action.into(),
+            note: note.into(),
         }
     }
 
-    /// An event to look at.
-    pub fn warning(reason: &'static str, action: &'static str, message: impl Into<String>) -> Self {
+    /// A warning.
+    pub fn warning(
+        reason: impl Into<Cow<'static, str>>,
+        action: impl Into<Cow<'static, str>>,
+        note: impl Into<String>,
+    ) -> Self {
         Self {
-            kind: EventKind::Warning,
-            reason,
-            action,
-            message: message.into(),
+            severity: Severity::Warning,
+            reason: reason.into(),
+            action: action.into(),
+            note: note.into(),
         }
     }
 }

@@ -1,4 +1,7 @@
-//! Pure decisions: what was observed in, what to do out. One module per kind.
-//! Not for: clocks, clients, gRPC or threads; the crate depends on none of them.
+//! Pure decisions: what was observed goes in, what to do comes out.
+//!
+//! One module per kind, each with a `View`, a `Plan` and `fn plan(&View, now) -> Plan`. No async, no clock, no randomness,
+//! no I/O: the runtime observes and executes. Nothing decides twice.
 
+pub mod conditions;
 pub mod event;
