@@ -1,18 +1,25 @@
-//! Strict decoding of request bodies: duplicate keys are reported, nesting is bounded.
+//! Strict decoding of request bodies: duplicate keys are reported, nesting is bounded, errors read as the real ones.
 //!
 //! For: turning bytes from outside into a `Value` without ever overflowing the stack. Not for: unknown fields, which
 //! only a schema can tell.
 
-use serde_json::Value;
+use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Number, Value};
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::fmt;
 
 /// How deeply objects and lists may be nested.
-pub const MAX_DEPTH: usize = 256;
+///
+/// Below the 128 levels that JSON readers in Rust accept by default, so that what is stored can also be read back
+/// inside a list or a watch event.
+pub const MAX_DEPTH: usize = 100;
 
 /// Why a body could not be decoded.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// The text is not JSON.
+    /// The text is not JSON; worded as `encoding/json` does (`invalid character '}' looking for …`).
     #[error("{0}")]
     Json(String),
     /// The text is not YAML.
@@ -23,12 +30,429 @@ pub enum DecodeError {
     TooDeep,
 }
 
-/// Decodes JSON; also returns the duplicate fields as `duplicate field "spec.a"`.
+/// Decodes JSON; also returns the duplicate fields as `duplicate field "spec.a"`. The last of a field's values counts.
 pub fn decode_strict(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
-    serde_json::from_slice(bytes).map(|value| (value, Vec::new())).map_err(|error| DecodeError::Json(error.to_string()))
+    let mut parser = Parser { bytes, position: 0, path: Path::default(), duplicates: Vec::new() };
+    let value = parser.value(0)?;
+    parser.skip_space();
+    if parser.position < bytes.len() {
+        return Err(parser.unexpected("after top-level value"));
+    }
+    Ok((value, parser.duplicates))
 }
 
-/// Decodes YAML (one document); also returns the duplicate fields as `duplicate field "spec.a"`.
+/// Decodes YAML (one document); also returns the duplicate fields as `key "a" already set in map`.
 pub fn decode_strict_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
-    decode_strict(bytes)
+    let text = std::str::from_utf8(bytes)
+        .map_err(|_| DecodeError::Yaml("yaml: invalid leading UTF-8 octet".to_owned()))?;
+    let findings = RefCell::new(Vec::new());
+    let seed_findings = &findings;
+    let mut options = serde_saphyr::Options::default();
+    options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
+    options.with_snippet = false;
+    if let Some(budget) = &mut options.budget {
+        budget.max_depth = MAX_DEPTH + 2;
+    }
+    let value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
+        YamlSeed { findings: seed_findings, depth: 0 }.deserialize(deserializer)
+    })
+    .map_err(|error| {
+        let text = error.to_string();
+        if text.contains(TOO_DEEP) || text.contains("depth") { DecodeError::TooDeep } else { DecodeError::Yaml(format!("yaml: {text}")) }
+    })?;
+    Ok((value, findings.into_inner()))
+}
+
+const TOO_DEEP: &str = "exceeded max depth";
+
+/// A path that is only written out when something has to be reported.
+#[derive(Default)]
+struct Path {
+    steps: Vec<Step>,
+}
+
+enum Step {
+    Key(String),
+    Index(usize),
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, step) in self.steps.iter().enumerate() {
+            match step {
+                Step::Key(key) if position == 0 => write!(formatter, "{key}")?,
+                Step::Key(key) => write!(formatter, ".{key}")?,
+                Step::Index(index) => write!(formatter, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Parser<'text> {
+    bytes: &'text [u8],
+    position: usize,
+    path: Path,
+    duplicates: Vec<String>,
+}
+
+impl Parser<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.position).copied()
+    }
+
+    fn skip_space(&mut self) {
+        while matches!(self.peek(), Some(b' ' | b'\t' | b'\r' | b'\n')) {
+            self.position += 1;
+        }
+    }
+
+    fn unexpected(&self, context: &str) -> DecodeError {
+        match self.peek() {
+            None => DecodeError::Json("unexpected end of JSON input".to_owned()),
+            Some(byte) => DecodeError::Json(format!("invalid character {} {context}", quote_character(byte))),
+        }
+    }
+
+    fn value(&mut self, depth: usize) -> Result<Value, DecodeError> {
+        if depth > MAX_DEPTH {
+            return Err(DecodeError::TooDeep);
+        }
+        self.skip_space();
+        match self.peek() {
+            Some(b'{') => self.object(depth),
+            Some(b'[') => self.array(depth),
+            Some(b'"') => Ok(Value::String(self.string()?)),
+            Some(b't') => self.literal("true", Value::Bool(true)),
+            Some(b'f') => self.literal("false", Value::Bool(false)),
+            Some(b'n') => self.literal("null", Value::Null),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            _ => Err(self.unexpected("looking for beginning of value")),
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Result<Value, DecodeError> {
+        self.position += 1;
+        let mut map = Map::new();
+        self.skip_space();
+        if self.peek() == Some(b'}') {
+            self.position += 1;
+            return Ok(Value::Object(map));
+        }
+        loop {
+            self.skip_space();
+            if self.peek() != Some(b'"') {
+                return Err(self.unexpected("looking for beginning of object key string"));
+            }
+            let key = self.string()?;
+            self.skip_space();
+            if self.peek() != Some(b':') {
+                return Err(self.unexpected("after object key"));
+            }
+            self.position += 1;
+            self.path.steps.push(Step::Key(key));
+            let value = self.value(depth + 1)?;
+            if let Some(Step::Key(key)) = self.path.steps.pop()
+                && let Some(_earlier) = map.insert(key.clone(), value)
+            {
+                self.path.steps.push(Step::Key(key));
+                let finding = format!("duplicate field \"{}\"", self.path);
+                self.path.steps.pop();
+                if !self.duplicates.contains(&finding) && self.duplicates.len() < MAX_FINDINGS {
+                    self.duplicates.push(finding);
+                }
+            }
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.position += 1,
+                Some(b'}') => {
+                    self.position += 1;
+                    return Ok(Value::Object(map));
+                }
+                _ => return Err(self.unexpected("after object key:value pair")),
+            }
+        }
+    }
+
+    fn array(&mut self, depth: usize) -> Result<Value, DecodeError> {
+        self.position += 1;
+        let mut items = Vec::new();
+        self.skip_space();
+        if self.peek() == Some(b']') {
+            self.position += 1;
+            return Ok(Value::Array(items));
+        }
+        loop {
+            self.path.steps.push(Step::Index(items.len()));
+            items.push(self.value(depth + 1)?);
+            self.path.steps.pop();
+            self.skip_space();
+            match self.peek() {
+                Some(b',') => self.position += 1,
+                Some(b']') => {
+                    self.position += 1;
+                    return Ok(Value::Array(items));
+                }
+                _ => return Err(self.unexpected("after array element")),
+            }
+        }
+    }
+
+    fn literal(&mut self, word: &str, value: Value) -> Result<Value, DecodeError> {
+        for expected in word.bytes() {
+            if self.peek() != Some(expected) {
+                let context = format!("in literal {word} (expecting {})", quote_character(expected));
+                return Err(self.unexpected(&context));
+            }
+            self.position += 1;
+        }
+        Ok(value)
+    }
+
+    fn digits(&mut self) {
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.position += 1;
+        }
+    }
+
+    fn number(&mut self) -> Result<Value, DecodeError> {
+        let start = self.position;
+        let mut integral = true;
+        if self.peek() == Some(b'-') {
+            self.position += 1;
+        }
+        match self.peek() {
+            Some(b'0') => self.position += 1,
+            Some(b'1'..=b'9') => self.digits(),
+            _ => return Err(self.unexpected("in numeric literal")),
+        }
+        if self.peek() == Some(b'.') {
+            integral = false;
+            self.position += 1;
+            if !matches!(self.peek(), Some(b'0'..=b'9')) {
+                return Err(self.unexpected("after decimal point in numeric literal"));
+            }
+            self.digits();
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            integral = false;
+            self.position += 1;
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.position += 1;
+            }
+            if !matches!(self.peek(), Some(b'0'..=b'9')) {
+                return Err(self.unexpected("in exponent of numeric literal"));
+            }
+            self.digits();
+        }
+        let text = std::str::from_utf8(&self.bytes[start..self.position]).unwrap_or_default();
+        if integral && let Ok(integer) = text.parse::<i64>() {
+            return Ok(Value::from(integer));
+        }
+        let float = text.parse::<f64>().unwrap_or(f64::INFINITY);
+        float_value(float).ok_or_else(|| {
+            DecodeError::Json(format!("json: cannot unmarshal number {text} into Go value of type float64"))
+        })
+    }
+
+    fn string(&mut self) -> Result<String, DecodeError> {
+        self.position += 1;
+        let start = self.position;
+        // The common case: no escapes.
+        loop {
+            match self.peek() {
+                None => return Err(self.unexpected("in string literal")),
+                Some(b'"') => {
+                    let text = String::from_utf8_lossy(&self.bytes[start..self.position]).into_owned();
+                    self.position += 1;
+                    return Ok(text);
+                }
+                Some(b'\\') => break,
+                Some(byte) if byte < 0x20 => return Err(self.unexpected("in string literal")),
+                Some(_) => self.position += 1,
+            }
+        }
+        let mut buffer = self.bytes[start..self.position].to_vec();
+        loop {
+            match self.peek() {
+                None => return Err(self.unexpected("in string literal")),
+                Some(b'"') => {
+                    self.position += 1;
+                    return Ok(match String::from_utf8(buffer) {
+                        Ok(text) => text,
+                        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+                    });
+                }
+                Some(b'\\') => {
+                    self.position += 1;
+                    self.escape(&mut buffer)?;
+                }
+                Some(byte) if byte < 0x20 => return Err(self.unexpected("in string literal")),
+                Some(byte) => {
+                    buffer.push(byte);
+                    self.position += 1;
+                }
+            }
+        }
+    }
+
+    fn escape(&mut self, buffer: &mut Vec<u8>) -> Result<(), DecodeError> {
+        let byte = match self.peek() {
+            Some(byte @ (b'"' | b'\\' | b'/')) => byte,
+            Some(b'b') => 0x08,
+            Some(b'f') => 0x0c,
+            Some(b'n') => b'\n',
+            Some(b'r') => b'\r',
+            Some(b't') => b'\t',
+            Some(b'u') => {
+                self.position += 1;
+                let first = self.hexadecimal()?;
+                let mut character = char::from_u32(first);
+                // A high surrogate counts only together with the low one that follows it.
+                if (0xd800..0xdc00).contains(&first) && self.bytes[self.position..].starts_with(b"\\u") {
+                    let before = self.position;
+                    self.position += 2;
+                    let second = self.hexadecimal()?;
+                    if (0xdc00..0xe000).contains(&second) {
+                        character = char::from_u32(0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00));
+                    } else {
+                        self.position = before;
+                    }
+                }
+                let mut encoded = [0; 4];
+                let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
+                buffer.extend_from_slice(character.encode_utf8(&mut encoded).as_bytes());
+                return Ok(());
+            }
+            _ => return Err(self.unexpected("in string escape code")),
+        };
+        buffer.push(byte);
+        self.position += 1;
+        Ok(())
+    }
+
+    fn hexadecimal(&mut self) -> Result<u32, DecodeError> {
+        let mut code = 0;
+        for _ in 0..4 {
+            match self.peek().and_then(|byte| char::from(byte).to_digit(16)) {
+                Some(digit) => code = code * 16 + digit,
+                None => return Err(self.unexpected("in \\u hexadecimal character escape")),
+            }
+            self.position += 1;
+        }
+        Ok(code)
+    }
+}
+
+/// More findings than anyone reads are not collected: a body of duplicates must not become a larger answer.
+const MAX_FINDINGS: usize = 100;
+
+/// A whole float is stored as an integer, as it would be after a round trip through the real store.
+fn float_value(float: f64) -> Option<Value> {
+    if float.fract() == 0.0 && float.abs() < 9_007_199_254_740_992.0 {
+        return Some(Value::from(float as i64));
+    }
+    Number::from_f64(float).map(Value::Number)
+}
+
+fn quote_character(byte: u8) -> String {
+    match byte {
+        b'\'' => "'\\''".to_owned(),
+        b'"' => "'\"'".to_owned(),
+        b'\n' => "'\\n'".to_owned(),
+        b'\r' => "'\\r'".to_owned(),
+        b'\t' => "'\\t'".to_owned(),
+        b'\\' => "'\\\\'".to_owned(),
+        0x07 => "'\\a'".to_owned(),
+        0x08 => "'\\b'".to_owned(),
+        0x0b => "'\\v'".to_owned(),
+        0x0c => "'\\f'".to_owned(),
+        0..0x20 | 0x7f => format!("'\\x{byte:02x}'"),
+        0x80..0xa0 => format!("'\\u{:04x}'", u32::from(byte)),
+        _ => format!("'{}'", char::from(byte)),
+    }
+}
+
+struct YamlSeed<'findings> {
+    findings: &'findings RefCell<Vec<String>>,
+    depth: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for YamlSeed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        if self.depth > MAX_DEPTH {
+            return Err(D::Error::custom(TOO_DEEP));
+        }
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for YamlSeed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a YAML value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(Value::from(value))
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(i64::try_from(value).map_or_else(|_| Value::from(value as f64), Value::from))
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
+        float_value(value).ok_or_else(|| E::custom(format!("unsupported value: {value}")))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) =
+            access.next_element_seed(YamlSeed { findings: self.findings, depth: self.depth + 1 })?
+        {
+            items.push(item);
+        }
+        Ok(Value::Array(items))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        let mut seen = HashSet::new();
+        while let Some(key) = access.next_key_seed(YamlSeed { findings: self.findings, depth: self.depth + 1 })? {
+            let key = match key {
+                Value::String(text) => text,
+                Value::Bool(_) | Value::Number(_) => key.to_string(),
+                _ => return Err(A::Error::custom("unsupported map key")),
+            };
+            let value = access.next_value_seed(YamlSeed { findings: self.findings, depth: self.depth + 1 })?;
+            if !seen.insert(key.clone()) && self.findings.borrow().len() < MAX_FINDINGS {
+                self.findings.borrow_mut().push(format!("key \"{key}\" already set in map"));
+            }
+            map.insert(key, value);
+        }
+        Ok(Value::Object(map))
+    }
 }

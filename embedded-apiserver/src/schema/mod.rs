@@ -4,51 +4,162 @@
 //! kube-apiserver. Not for: storing schemas, knowing resources, or answering requests.
 
 mod cause;
+mod cel;
+mod compile;
 mod decode;
+mod defaults;
+mod format;
+mod list_types;
+mod node;
+mod prune;
+mod structural;
+#[cfg(test)]
+mod tests;
+mod validate;
 
 pub use cause::{Cause, aggregate};
 pub use decode::{DecodeError, MAX_DEPTH, decode_strict, decode_strict_yaml};
+pub(crate) use node::{Additional, ListType, Node, NodeId, Types};
 
-use serde_json::Value;
+use crate::openapi;
+use compile::{Compiler, Origin};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 /// A compiled schema. Cheap to share behind an `Arc`; all operations are synchronous and free of I/O.
 #[derive(Debug)]
-pub struct Schema {}
+pub struct Schema {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) root: NodeId,
+    /// The schema of `metadata` at the root and of embedded resources.
+    pub(crate) metadata: NodeId,
+    /// Whether it describes a built-in kind.
+    built_in: bool,
+}
 
 impl Schema {
     /// Compiles a CRD version's `openAPIV3Schema`.
     ///
     /// Refuses non-structural schemas and CEL rules that do not compile; fields of the causes are relative to the
     /// schema (`properties[spec].type`), so that the caller may put
-    /// `spec.validation.openAPIV3Schema.` or `spec.versions[0].schema.openAPIV3Schema.` before them ([`Cause::under`]).
+    /// `spec.validation.openAPIV3Schema` or `spec.versions[0].schema.openAPIV3Schema` before them ([`Cause::under`]).
     pub fn compile(open_api_v3_schema: &Value) -> Result<Self, Vec<Cause>> {
-        let _ = open_api_v3_schema;
-        Ok(Self {})
+        let causes = structural::check(open_api_v3_schema);
+        if !causes.is_empty() {
+            return Err(causes);
+        }
+        let schema = Self::assemble(open_api_v3_schema, Origin::CustomResource);
+        let causes = schema.check_defaults(schema.root, "");
+        if causes.is_empty() { Ok(schema) } else { Err(causes) }
+    }
+
+    /// The schema of a resource that has none: everything is kept.
+    pub fn preserving() -> Self {
+        let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+        Self::assemble(&schema, Origin::CustomResource)
     }
 
     /// The compiled schema of a built-in kind, compiled once per process.
-    pub fn builtin(api_version: &str, kind: &str) -> Option<std::sync::Arc<Self>> {
-        let _ = (api_version, kind);
-        None
+    pub fn builtin(api_version: &str, kind: &str) -> Option<Arc<Self>> {
+        static COMPILED: LazyLock<Mutex<HashMap<String, Arc<Schema>>>> = LazyLock::new(Mutex::default);
+        let name = format!("{api_version}/{kind}");
+        if let Some(schema) = COMPILED.lock().get(&name) {
+            return Some(Arc::clone(schema));
+        }
+        let schema = Arc::new(Self::assemble(&openapi::builtin_schema(api_version, kind)?, Origin::BuiltIn));
+        // Only kinds that exist get here, so that the map is bounded by them.
+        COMPILED.lock().insert(name, Arc::clone(&schema));
+        Some(schema)
     }
 
-    /// Drops the fields that the schema does not know and returns their paths (`spec.foo`, `spec.list[0].bar`) in the
-    /// order in which the real server reports them, to be used in `unknown field "spec.foo"`.
+    fn assemble(schema: &Value, origin: Origin) -> Self {
+        let definitions = schema.get("definitions").and_then(Value::as_object);
+        let mut compiler = Compiler::new(origin, definitions);
+        let root = compiler.node(schema);
+        let mut nodes = compiler.nodes;
+        let mut compiler = Compiler::new(Origin::BuiltIn, None);
+        compiler.nodes = nodes;
+        let metadata = compiler.node(openapi::object_meta_schema());
+        nodes = compiler.nodes;
+        Self { nodes, root, metadata, built_in: origin == Origin::BuiltIn }
+    }
+
+    /// Drops the fields that the schema does not know and returns their sorted paths (`spec.foo`, `spec.list[0].bar`),
+    /// to be used in `unknown field "spec.foo"`. Also drops nulls where the schema allows none and has no default.
     pub fn prune(&self, object: &mut Value) -> Vec<String> {
-        let _ = object;
-        Vec::new()
+        prune::prune(self, object)
     }
 
     /// Fills in the schema's defaults. Idempotent.
     pub fn default(&self, object: &mut Value) {
-        let _ = object;
+        defaults::default(self, object);
     }
 
-    /// Validates an object against the schema: types, values and CEL rules. With `old`, also transition rules.
+    /// Validates an object against the schema: types, values, list types and CEL rules. With `old`, also transition
+    /// rules, and what was invalid before and has not changed is let through.
     ///
     /// Returns an empty list when the object is valid.
     pub fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<Cause> {
-        let _ = (new, old);
-        Vec::new()
+        let causes = validate::validate(self, self.root, "", new, old);
+        self.validate_rest(causes, new, old)
     }
+
+    /// Validates a write to the `status` subresource: only the status's values, but all CEL rules.
+    pub fn validate_status(&self, new: &Value, old: &Value) -> Vec<Cause> {
+        let causes = match (new.get("status"), self.nodes[self.root].properties.get("status")) {
+            (Some(status), Some(id)) => validate::validate(self, *id, "status", status, old.get("status")),
+            _ => Vec::new(),
+        };
+        self.validate_rest(causes, new, Some(old))
+    }
+
+    fn validate_rest(&self, mut causes: Vec<Cause>, new: &Value, old: Option<&Value>) -> Vec<Cause> {
+        if !self.built_in {
+            if self.nodes[self.root].list_types_below
+                && old.is_none_or(|old| list_types::check(self, old).is_empty())
+            {
+                causes.extend(list_types::check(self, new));
+            }
+            if self.nodes[self.root].rules_below {
+                if causes.iter().any(Cause::blocks_rules) {
+                    causes.push(Cause::invalid(
+                        "",
+                        &Value::Null,
+                        "some validation rules were not checked because the object was invalid; correct the existing \
+                         errors to complete validation",
+                    ));
+                } else {
+                    causes.extend(cel::validate(self, new, old));
+                }
+            }
+        }
+        causes
+    }
+
+    /// Defaults must themselves be valid and free of unknown fields.
+    fn check_defaults(&self, id: NodeId, path: &str) -> Vec<Cause> {
+        let mut causes = Vec::new();
+        let node = &self.nodes[id];
+        let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        if let Some(default) = &node.default {
+            causes.extend(validate::validate(self, id, &below("default"), default, None));
+        }
+        for (name, child) in &node.properties {
+            causes.extend(self.check_defaults(*child, &format!("{}[{name}]", below("properties"))));
+        }
+        if let Some(items) = node.items {
+            causes.extend(self.check_defaults(items, &below("items")));
+        }
+        if let Additional::Schema(child) = node.additional {
+            causes.extend(self.check_defaults(child, &below("additionalProperties")));
+        }
+        causes
+    }
+}
+
+/// The old element with the same keys as `element`, in a list of type map.
+fn correlate<'old>(old: &'old [Value], element: &Value, keys: &[String]) -> Option<&'old Value> {
+    old.iter().find(|candidate| candidate.is_object() && keys.iter().all(|key| candidate.get(key) == element.get(key)))
 }

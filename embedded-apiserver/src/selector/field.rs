@@ -4,6 +4,7 @@
 
 use super::SelectorError;
 use serde_json::Value;
+use std::fmt;
 
 /// One requirement of a field selector.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,8 +26,19 @@ pub struct FieldSelector {
 impl FieldSelector {
     /// Parses the text of a `fieldSelector` query parameter.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        let _ = text;
-        Ok(Self::default())
+        let mut parts: Vec<&str> = split_terms(text);
+        parts.sort_unstable();
+        let mut requirements = Vec::new();
+        for part in parts {
+            if part.is_empty() {
+                continue;
+            }
+            let (field, negated, raw) = split_term(part).ok_or_else(|| {
+                SelectorError(format!("invalid selector: '{text}'; can't understand '{part}'"))
+            })?;
+            requirements.push(FieldRequirement { field: field.to_owned(), negated, value: unescape(raw)? });
+        }
+        Ok(Self { requirements })
     }
 
     /// The requirements; the caller refuses fields it does not support ([`FieldSelector::unsupported`] words it).
@@ -36,7 +48,19 @@ impl FieldSelector {
 
     /// The fields it uses, without repetitions.
     pub fn fields(&self) -> Vec<&str> {
-        self.requirements.iter().map(|requirement| requirement.field.as_str()).collect()
+        let mut fields: Vec<&str> =
+            self.requirements.iter().map(|requirement| requirement.field.as_str()).collect();
+        fields.sort_unstable();
+        fields.dedup();
+        fields
+    }
+
+    /// The value that `field` must have, if the selector asks for exactly one.
+    pub fn exact(&self, field: &str) -> Option<&str> {
+        self.requirements
+            .iter()
+            .find(|requirement| requirement.field == field && !requirement.negated)
+            .map(|requirement| requirement.value.as_str())
     }
 
     /// Whether it matches everything.
@@ -46,12 +70,102 @@ impl FieldSelector {
 
     /// Whether the object matches; a missing field counts as the empty text.
     pub fn matches(&self, object: &Value) -> bool {
-        let _ = object;
-        true
+        self.requirements.iter().all(|requirement| {
+            let mut value = Some(object);
+            for step in requirement.field.split('.') {
+                value = value.and_then(|value| value.get(step));
+            }
+            let equal = match value {
+                None | Some(Value::Null) => requirement.value.is_empty(),
+                Some(Value::String(text)) => *text == requirement.value,
+                Some(other) => other.to_string() == requirement.value,
+            };
+            equal != requirement.negated
+        })
     }
 
     /// The error for a field that the resource does not let select on.
     pub fn unsupported(field: &str) -> SelectorError {
         SelectorError(format!("field label not supported: {field}"))
     }
+}
+
+impl fmt::Display for FieldSelector {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, requirement) in self.requirements.iter().enumerate() {
+            if position > 0 {
+                formatter.write_str(",")?;
+            }
+            let operator = if requirement.negated { "!=" } else { "=" };
+            write!(formatter, "{}{operator}", requirement.field)?;
+            for character in requirement.value.chars() {
+                if matches!(character, '\\' | ',' | '=') {
+                    formatter.write_str("\\")?;
+                }
+                write!(formatter, "{character}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Splits at commas that are not escaped.
+fn split_terms(text: &str) -> Vec<&str> {
+    let mut terms = Vec::new();
+    let mut start = 0;
+    let mut escaped = false;
+    for (position, character) in text.char_indices() {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            ',' => {
+                terms.push(&text[start..position]);
+                start = position + 1;
+            }
+            _ => {}
+        }
+    }
+    terms.push(&text[start..]);
+    terms
+}
+
+/// Splits at the first operator: field, whether negated, raw value.
+fn split_term(term: &str) -> Option<(&str, bool, &str)> {
+    for (position, _) in term.char_indices() {
+        let rest = &term[position..];
+        for (operator, negated) in [("!=", true), ("==", false), ("=", false)] {
+            if let Some(value) = rest.strip_prefix(operator) {
+                return Some((&term[..position], negated, value));
+            }
+        }
+    }
+    None
+}
+
+fn unescape(raw: &str) -> Result<String, SelectorError> {
+    let mut value = String::with_capacity(raw.len());
+    let mut characters = raw.chars();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => match characters.next() {
+                Some(escaped @ ('\\' | ',' | '=')) => value.push(escaped),
+                Some(other) => {
+                    return Err(SelectorError(format!(
+                        "invalid field selector: invalid escape sequence: \\{other}"
+                    )));
+                }
+                None => {
+                    return Err(SelectorError("invalid field selector: invalid escape sequence: \\".to_owned()));
+                }
+            },
+            ',' | '=' => {
+                return Err(SelectorError(format!(
+                    "invalid field selector: unescaped character in value: {}",
+                    u32::from(character)
+                )));
+            }
+            _ => value.push(character),
+        }
+    }
+    Ok(value)
 }

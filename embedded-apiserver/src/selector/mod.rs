@@ -4,9 +4,14 @@
 
 mod field;
 mod label;
+mod lexer;
+#[cfg(test)]
+mod tests;
+mod validation;
 
 pub use field::{FieldRequirement, FieldSelector};
 pub use label::{LabelRequirement, LabelSelector, Operator};
+pub use validation::{dns_subdomain_errors, label_value_errors, qualified_name_errors};
 
 /// Why a selector was refused; the text is the real server's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,0 +1,1 @@
+//! Tests of schemas: the real server's wordings, row by row.

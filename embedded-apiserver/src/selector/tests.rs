@@ -1,0 +1,1 @@
+//! Tests of selectors: the real server's wordings, row by row.
