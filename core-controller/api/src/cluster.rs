@@ -79,8 +79,7 @@ pub const DEFAULT_SERVICE_DOMAIN: &str = "cluster.local";
 ]))]
 pub struct ClusterSpec {
     /// The name of the Provider that makes the cluster, and its machines unless they name another.
-    #[schemars(length(min = 1, max = 63), regex(pattern = schema::DNS_LABEL),
-        extend("x-kubernetes-validations" = [schema::rule("self == oldSelf", "spec.provider cannot change: create another Cluster for another provider")]))]
+    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = [schema::form(schema::DNS_LABEL, "provider must be a name of at most 63 lower-case letters, digits and dashes"), schema::rule("self == oldSelf", "spec.provider cannot change: create another Cluster for another provider")]))]
     pub provider: String,
     /// What the provider makes for the cluster, in the provider's own terms.
     pub provider_spec: ConfigSpec,
@@ -116,7 +115,7 @@ pub struct ClusterNetwork {
     pub services: Option<NetworkRanges>,
     /// The DNS domain of Services.
     #[serde(default = "default_service_domain")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = [schema::form(schema::DNS_SUBDOMAIN, "serviceDomain must be a name of lower-case letters, digits, dashes and dots")]))]
     pub service_domain: String,
 }
 
@@ -222,6 +221,6 @@ pub struct FailureDomain {
     pub control_plane: bool,
     /// What else the provider says of it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(schema_with = "schema::attributes")]
     pub attributes: BTreeMap<String, String>,
 }

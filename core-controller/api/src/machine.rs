@@ -104,12 +104,11 @@ use crate::shared::{Bootstrap, ConfigSpec, Deletion, MachineAddress, MachineTemp
 ]))]
 pub struct MachineSpec {
     /// The name of the Cluster that the machine belongs to, in the same namespace.
-    #[schemars(length(min = 1, max = 63), regex(pattern = schema::DNS_LABEL),
-        extend("x-kubernetes-validations" = [schema::rule("self == oldSelf", "spec.clusterName cannot change: a machine stays in its Cluster")]))]
+    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = [schema::form(schema::DNS_LABEL, "clusterName must be a name of at most 63 lower-case letters, digits and dashes"), schema::rule("self == oldSelf", "spec.clusterName cannot change: a machine stays in its Cluster")]))]
     pub cluster_name: String,
     /// The name of the Provider that makes the machine; that of the Cluster when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = schema::DNS_LABEL))]
+    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = [schema::form(schema::DNS_LABEL, "provider must be a name of at most 63 lower-case letters, digits and dashes")]))]
     pub provider: Option<String>,
     /// What the machine is like, in the provider's own terms.
     pub provider_spec: ConfigSpec,
@@ -119,7 +118,7 @@ pub struct MachineSpec {
     pub provider_id: Option<String>,
     /// The Kubernetes version that the machine runs, such as `v1.34.2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), regex(pattern = schema::KUBERNETES_VERSION))]
+    #[schemars(length(max = 64), extend("x-kubernetes-validations" = [schema::form(schema::KUBERNETES_VERSION, "version must be a Kubernetes version such as v1.34.2")]))]
     pub version: Option<String>,
     /// The failure domain (a zone) that the machine is in; one is chosen when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

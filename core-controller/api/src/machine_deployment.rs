@@ -95,8 +95,7 @@ pub const DEFAULT_PROGRESS_DEADLINE_SECONDS: i32 = 600;
 ]))]
 pub struct MachineDeploymentSpec {
     /// The name of the Cluster that the machines belong to, in the same namespace.
-    #[schemars(length(min = 1, max = 63), regex(pattern = schema::DNS_LABEL),
-        extend("x-kubernetes-validations" = [schema::rule("self == oldSelf", "spec.clusterName cannot change: create another MachineDeployment in the other Cluster")]))]
+    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = [schema::form(schema::DNS_LABEL, "clusterName must be a name of at most 63 lower-case letters, digits and dashes"), schema::rule("self == oldSelf", "spec.clusterName cannot change: create another MachineDeployment in the other Cluster")]))]
     pub cluster_name: String,
     /// How many machines there are to be.
     #[serde(default = "one")]

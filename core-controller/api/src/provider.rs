@@ -90,7 +90,7 @@ pub struct ProviderTls {
     pub secret_ref: TlsSecretReference,
     /// The name that the provider's certificate must have; the endpoint's host when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = [schema::form(schema::DNS_SUBDOMAIN, "serverName must be a name of lower-case letters, digits, dashes and dots")]))]
     pub server_name: Option<String>,
 }
 
@@ -99,10 +99,10 @@ pub struct ProviderTls {
 #[serde(rename_all = "camelCase")]
 pub struct TlsSecretReference {
     /// The Secret's namespace.
-    #[schemars(length(min = 1, max = 63), regex(pattern = schema::DNS_LABEL))]
+    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = [schema::form(schema::DNS_LABEL, "namespace must be a name of at most 63 lower-case letters, digits and dashes")]))]
     pub namespace: String,
     /// The Secret's name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = [schema::form(schema::DNS_SUBDOMAIN, "name must be a name of lower-case letters, digits, dashes and dots")]))]
     pub name: String,
 }
 

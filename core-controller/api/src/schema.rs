@@ -30,6 +30,12 @@ pub(crate) fn rule(rule: &str, message: &str) -> Value {
     json!(Rule::new(rule).message(message))
 }
 
+/// The rule that a text is written as `pattern` says. A rule rather than the keyword `pattern`, because the API server
+/// answers the latter with the regular expression instead of a sentence.
+pub(crate) fn form(pattern: &str, message: &str) -> Value {
+    rule(&format!("self.matches(r'{pattern}')"), message)
+}
+
 /// A CEL rule whose failure is reported at `field` (as `.name`) below the object that carries it.
 pub(crate) fn rule_at(field: &str, rule: &str, message: &str) -> Value {
     json!(Rule::new(rule).message(message).field_path(field))
@@ -120,14 +126,29 @@ pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     })
 }
 
+/// The sentence for a wrong key of a label.
+const LABEL_KEY_WORDS: &str =
+    "a label's key must be letters, digits, '-', '_' and '.', with an optional DNS prefix and '/'";
+
+fn label_value() -> Value {
+    json!({
+        "type": "string",
+        "maxLength": 63,
+        RULES: [form(
+            LABEL_VALUE,
+            "a label's value must be empty, or letters, digits, '-', '_' and '.', beginning and ending with a letter or digit",
+        )],
+    })
+}
+
 /// Labels: keys and values within Kubernetes' bounds.
 pub(crate) fn labels(_: &mut SchemaGenerator) -> Schema {
     let key = format!("self.all(k, size(k) <= 317 && k.matches(r'{LABEL_KEY}'))");
     json_schema!({
         "type": "object",
         "maxProperties": 64,
-        "additionalProperties": {"type": "string", "maxLength": 63, "pattern": LABEL_VALUE},
-        RULES: [rule(&key, "a label's key must be a name of letters, digits, '-', '_' and '.', with an optional DNS prefix and '/'")],
+        "additionalProperties": label_value(),
+        RULES: [rule(&key, LABEL_KEY_WORDS)],
     })
 }
 
@@ -138,7 +159,7 @@ pub(crate) fn annotations(_: &mut SchemaGenerator) -> Schema {
         "type": "object",
         "maxProperties": 64,
         "additionalProperties": {"type": "string", "maxLength": 16384},
-        RULES: [rule(&key, "an annotation's key must be a name of letters, digits, '-', '_' and '.', with an optional DNS prefix and '/'")],
+        RULES: [rule(&key, "an annotation's key must be letters, digits, '-', '_' and '.', with an optional DNS prefix and '/'")],
     })
 }
 
@@ -151,7 +172,7 @@ pub(crate) fn selector(_: &mut SchemaGenerator) -> Schema {
             "matchLabels": {
                 "type": "object",
                 "maxProperties": 16,
-                "additionalProperties": {"type": "string", "maxLength": 63, "pattern": LABEL_VALUE},
+                "additionalProperties": label_value(),
                 "description": "Labels that a Machine must have, with these values.",
             },
             "matchExpressions": {
@@ -164,8 +185,9 @@ pub(crate) fn selector(_: &mut SchemaGenerator) -> Schema {
                     "required": ["key", "operator"],
                     "properties": {
                         "key": {
-                            "type": "string", "maxLength": 317, "pattern": LABEL_KEY,
+                            "type": "string", "maxLength": 317,
                             "description": "The label's key.",
+                            RULES: [form(LABEL_KEY, LABEL_KEY_WORDS)],
                         },
                         "operator": {
                             "type": "string", "enum": ["In", "NotIn", "Exists", "DoesNotExist"],
@@ -173,7 +195,7 @@ pub(crate) fn selector(_: &mut SchemaGenerator) -> Schema {
                         },
                         "values": {
                             "type": "array", "maxItems": 16, "x-kubernetes-list-type": "atomic",
-                            "items": {"type": "string", "maxLength": 63, "pattern": LABEL_VALUE},
+                            "items": label_value(),
                             "description": "The values for In and NotIn; none for Exists and DoesNotExist.",
                         },
                     },
@@ -201,16 +223,27 @@ pub(crate) fn opaque_object(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "object", "x-kubernetes-preserve-unknown-fields": true})
 }
 
+/// Short texts by name.
+pub(crate) fn attributes(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 64,
+        "additionalProperties": {"type": "string", "maxLength": 256},
+    })
+}
+
 /// A duration text, as `10m` or `1h30m`.
 pub(crate) fn duration(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "minLength": 2, "maxLength": 32, "pattern": DURATION})
+    json_schema!({
+        "type": "string", "minLength": 2, "maxLength": 32,
+        RULES: [form(DURATION, "a duration must be a number and a unit (ms, s, m or h), such as 90s or 1h30m")],
+    })
 }
 
 /// A number of machines, or a percentage of the replicas.
 pub(crate) fn surge(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
-        "anyOf": [{"type": "integer"}, {"type": "string"}],
         "maxLength": 6,
         RULES: [rule(
             "type(self) == int ? self >= 0 && self <= 1000000 : self.matches('^(0|[1-9][0-9]{0,2})%$')",
@@ -223,7 +256,6 @@ pub(crate) fn surge(_: &mut SchemaGenerator) -> Schema {
 pub(crate) fn unavailable(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
-        "anyOf": [{"type": "integer"}, {"type": "string"}],
         "maxLength": 6,
         RULES: [rule(
             "type(self) == int ? self >= 0 && self <= 1000000 : self.matches('^(100|[1-9]?[0-9])%$')",

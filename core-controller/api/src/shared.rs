@@ -31,12 +31,12 @@ pub fn duration(text: &str) -> Option<Duration> {
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct ConfigSpec {
     /// The kind of the configuration, as the provider lists it in status.configKinds of its Provider object.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$"))]
+    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = [schema::form("^[A-Za-z]([-A-Za-z0-9]*[A-Za-z0-9])?$", "kind must be a word of letters, digits and dashes")]))]
     pub kind: String,
     /// The version of the configuration's schema, such as `v1`.
     #[schemars(
         length(min = 1, max = 63),
-        regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$")
+        extend("x-kubernetes-validations" = [schema::form("^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$", "version must be a word such as v1")])
     )]
     pub version: String,
     /// Everything else, for the provider.
@@ -50,7 +50,7 @@ pub struct ConfigSpec {
 #[serde(rename_all = "camelCase")]
 pub struct LocalSecretReference {
     /// The Secret's name.
-    #[schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = [schema::form(schema::DNS_SUBDOMAIN, "name must be a name of lower-case letters, digits, dashes and dots")]))]
     pub name: String,
 }
 
@@ -61,7 +61,7 @@ pub struct Endpoint {
     /// A host name or an IP address, without scheme and port.
     #[schemars(
         length(min = 1, max = 253),
-        regex(pattern = r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$|^[0-9A-Fa-f:.]+$")
+        extend("x-kubernetes-validations" = [schema::form(r"^[A-Za-z0-9]([-A-Za-z0-9.]*[A-Za-z0-9])?$|^[0-9A-Fa-f:.]+$", "host must be a host name or an IP address, without scheme and port")])
     )]
     pub host: String,
     /// The TCP port, 1 to 65535.
@@ -76,7 +76,7 @@ pub struct Bootstrap {
     /// The Secret of this namespace whose key `value` holds the data that the machine runs at its first boot, and whose key
     /// `format` says how it is written (cloud-config when there is none). The machine is not created before the Secret exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), regex(pattern = schema::DNS_SUBDOMAIN))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = [schema::form(schema::DNS_SUBDOMAIN, "dataSecretName must be a name of lower-case letters, digits, dashes and dots")]))]
     pub data_secret_name: Option<String>,
 }
 
@@ -133,11 +133,11 @@ impl TaintEffect {
 #[serde(rename_all = "camelCase")]
 pub struct Taint {
     /// The taint's key, such as `dedicated`.
-    #[schemars(length(min = 1, max = 317), regex(pattern = schema::LABEL_KEY))]
+    #[schemars(length(min = 1, max = 317), extend("x-kubernetes-validations" = [schema::form(schema::LABEL_KEY, "key must be letters, digits, '-', '_' and '.', with an optional DNS prefix and '/'")]))]
     pub key: String,
     /// The taint's value; it may be empty.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 63), regex(pattern = schema::LABEL_VALUE))]
+    #[schemars(length(max = 63), extend("x-kubernetes-validations" = [schema::form(schema::LABEL_VALUE, "value must be empty, or letters, digits, '-', '_' and '.', beginning and ending with a letter or digit")]))]
     pub value: Option<String>,
     /// What the taint does to Pods that do not tolerate it.
     pub effect: TaintEffect,
@@ -187,13 +187,13 @@ pub struct MachineTemplate {
 pub struct MachineTemplateSpec {
     /// The name of the Provider that makes the machines; that of the Cluster when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63), regex(pattern = schema::DNS_LABEL))]
+    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = [schema::form(schema::DNS_LABEL, "provider must be a name of at most 63 lower-case letters, digits and dashes")]))]
     pub provider: Option<String>,
     /// What the machines are like, in the provider's own terms.
     pub provider_spec: ConfigSpec,
     /// The Kubernetes version that the machines run, such as `v1.34.2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 64), regex(pattern = schema::KUBERNETES_VERSION))]
+    #[schemars(length(max = 64), extend("x-kubernetes-validations" = [schema::form(schema::KUBERNETES_VERSION, "version must be a Kubernetes version such as v1.34.2")]))]
     pub version: Option<String>,
     /// The failure domain (a zone) that the machines are in; the provider and the core choose one when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
