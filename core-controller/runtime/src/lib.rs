@@ -3,6 +3,17 @@
 //!
 //! Not for: deciding (the planner does) or interpreting provider errors (the host does).
 
+pub mod cli;
+mod crds;
+pub mod events;
+pub mod execute;
 pub mod index;
+pub mod lease;
 pub mod names;
+pub mod observe;
+mod options;
 pub mod queue;
+pub mod reconcile;
+pub mod telemetry;
+
+pub use options::{Options, ProviderEndpoint};

@@ -1,0 +1,78 @@
+//! How a core is set up: what the command line, or `clusterctl`, says.
+//!
+//! Not for: parsing flags (`cli`).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::lease::LeaseSettings;
+
+/// A provider endpoint that was given at the start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProviderEndpoint {
+    /// `unix:///path`, `https://host:port`, or `http://` to a loopback address.
+    pub endpoint: String,
+    /// For `https`: a folder with `ca.crt`, `tls.crt` and `tls.key`.
+    pub tls_folder: Option<PathBuf>,
+    /// Whether `http://` to a loopback address is allowed.
+    pub allow_plain_http: bool,
+}
+
+impl ProviderEndpoint {
+    /// An endpoint with nothing special about it.
+    pub fn new(endpoint: impl Into<String>) -> Self {
+        Self {
+            endpoint: endpoint.into(),
+            tls_folder: None,
+            allow_plain_http: false,
+        }
+    }
+}
+
+/// How a core is set up. The default has no providers and no election.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Providers by name.
+    pub providers: BTreeMap<String, ProviderEndpoint>,
+    /// A folder in which each provider has a folder with its socket: `NAME/actuator.sock`.
+    pub socket_dir: Option<PathBuf>,
+    /// Who this process is, in events and in the Lease.
+    pub identity: String,
+    /// Leader election; without it, somebody else sees to it that only one core runs.
+    pub lease: Option<LeaseSettings>,
+    /// How many objects are planned and written at a time.
+    pub workers: usize,
+    /// How many writes to the API server are under way at a time.
+    pub api_concurrency: usize,
+    /// How often everything is planned again, though nothing has happened.
+    pub resync: Duration,
+    /// How often at most the status of a set or deployment is written while only its
+    /// counts move.
+    pub status_interval: Duration,
+    /// How long the credentials of a Secret are used before it is read again.
+    pub credentials_lifetime: Duration,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Whether to apply the CustomResourceDefinitions first.
+    pub install_crds: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            providers: BTreeMap::new(),
+            socket_dir: None,
+            identity: "core-controller".to_owned(),
+            lease: None,
+            workers: 32,
+            api_concurrency: 32,
+            resync: Duration::from_secs(600),
+            status_interval: Duration::from_secs(1),
+            credentials_lifetime: Duration::from_secs(30),
+            metrics_listen: None,
+            install_crds: false,
+        }
+    }
+}
