@@ -13,6 +13,7 @@ pub mod config;
 mod context;
 mod credentials;
 mod info;
+mod operations;
 mod provider;
 mod request;
 

@@ -1,6 +1,10 @@
 //! Configs that only the provider understands: from the bytes that a user wrote to the
 //! provider's own type, with everything that is wrong named by a JSON pointer.
 
+mod document;
+mod reader;
+mod schema;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,6 +14,9 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::answer::Diagnostic;
+
+pub use reader::UnusableSchema;
+pub(crate) use reader::{ConfigReader, Unread, unsupported_version};
 
 /// A config type: one kind, in its current version.
 ///
@@ -115,5 +122,3 @@ fn located(diagnostic: &Diagnostic) -> String {
         pointer => format!("{pointer}: {}", diagnostic.message),
     }
 }
-
-mod document;
