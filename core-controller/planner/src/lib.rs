@@ -5,3 +5,10 @@
 
 pub mod conditions;
 pub mod event;
+pub mod cluster;
+pub mod machine;
+pub mod observation;
+pub mod operation;
+pub mod provider;
+pub mod request;
+pub mod validation;

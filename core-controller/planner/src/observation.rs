@@ -113,17 +113,30 @@ pub(crate) enum Deletion {
     Gone(Timestamp),
 }
 
-/// A failure that still counts.
+/// A failure that still counts: the last one of its kind of call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Trouble {
     /// The call that failed and what it was decided on.
     pub operation: Operation,
     /// How it failed; of an unbroken row of the same class, with the words of the first.
     pub failure: Failure,
-    /// Since when there has been trouble without a break.
+    /// Since when this kind of call has failed without a break.
     pub since: Timestamp,
+    /// When it failed last.
+    pub last: Timestamp,
     /// How often in a row.
     pub times: u32,
+}
+
+/// Whether a call may be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Gate {
+    /// Now.
+    Open,
+    /// Not before this.
+    Until(Timestamp),
+    /// Not before the spec, the credentials or the provider change.
+    Held,
 }
 
 /// What a process knows of one machine or one cluster.
@@ -131,7 +144,8 @@ pub(crate) struct Trouble {
 pub struct Observation<Status> {
     pub(crate) in_flight: Option<InFlight>,
     pub(crate) knowledge: Knowledge<Status>,
-    pub(crate) trouble: Option<Trouble>,
+    /// At most one for each kind of call.
+    pub(crate) troubles: Vec<Trouble>,
     /// No call before this.
     pub(crate) not_before: Option<Timestamp>,
     /// Whether this process has sent a Create, whatever became of it.
@@ -158,7 +172,7 @@ impl<Status> Default for Observation<Status> {
         Self {
             in_flight: None,
             knowledge: Knowledge::Nothing,
-            trouble: None,
+            troubles: Vec::new(),
             not_before: None,
             create_attempted: false,
             last_mutation: None,
@@ -174,6 +188,10 @@ impl<Status> Default for Observation<Status> {
 
 /// The longest wait that is taken from a provider's `poll_after`.
 const MAX_POLL_AFTER: Duration = Duration::from_secs(10 * 60);
+/// How slowly to look again for what nobody tells us of.
+const PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// How soon to plan again from a newer version of the object.
+const SOON: Duration = Duration::from_secs(1);
 /// How long to wait after an answer that tells nothing.
 const AFTER_NO_ANSWER: Duration = Duration::from_secs(5);
 /// The most failure domains that are remembered as exhausted.
@@ -202,9 +220,8 @@ impl<Status: ProviderStatus> Observation<Status> {
     /// Which try in a row the next call is, from 1: for `OperationMeta.attempt`, which
     /// is for logs only.
     pub fn next_attempt(&self) -> i32 {
-        self.trouble.as_ref().map_or(1, |trouble| {
-            i32::try_from(trouble.times).unwrap_or(i32::MAX).saturating_add(1)
-        })
+        let times = self.troubles.iter().map(|trouble| trouble.times).max().unwrap_or(0);
+        i32::try_from(times).unwrap_or(i32::MAX).saturating_add(1)
     }
 
     /// The provider's state blob of the last answer, for the next request; may be empty.
@@ -218,7 +235,7 @@ impl<Status: ProviderStatus> Observation<Status> {
     /// Whether nothing was ever learned or sent by this process.
     pub fn is_blank(&self) -> bool {
         self.in_flight.is_none()
-            && self.trouble.is_none()
+            && self.troubles.is_empty()
             && !self.create_attempted
             && self.deletion.is_none()
             && matches!(self.knowledge, Knowledge::Nothing)
@@ -245,14 +262,13 @@ impl<Status: ProviderStatus> Observation<Status> {
     fn answered(&mut self, operation: &Operation, answer: Answer<Status>, started: Timestamp, now: Timestamp) {
         // A read that goes well ends only its own trouble: a Create that is held stays
         // held though Exists answers.
-        let own = self
-            .trouble
-            .as_ref()
-            .is_some_and(|trouble| trouble.operation.call.is_like(&operation.call));
-        if operation.call.is_mutation() || own {
-            self.trouble = None;
-            self.not_before = None;
+        if operation.call.is_mutation() {
+            self.troubles.clear();
+        } else {
+            self.troubles
+                .retain(|trouble| !trouble.operation.call.is_like(&operation.call));
         }
+        self.not_before = None;
         match answer {
             Answer::Validated => {}
             Answer::Status(status) => {
@@ -334,31 +350,13 @@ impl<Status: ProviderStatus> Observation<Status> {
     }
 
     fn failed(&mut self, operation: Operation, failure: Failure, now: Timestamp) {
-        match &failure.outcome {
-            Outcome::Retry { after }
-            | Outcome::Wait { after }
-            | Outcome::Resolve { after }
-            | Outcome::ProviderUnavailable { after }
-            | Outcome::NotSent { look_again: after } => self.wait(now, *after),
-            Outcome::Throttled { until } => self.not_before = self.not_before.max(Some(*until)),
-            Outcome::TryElsewhere { after } => {
-                if let Call::Create { failure_domain } = &operation.call {
-                    let domain = failure_domain.clone().unwrap_or_default();
-                    self.exhausted.retain(|(other, until)| *other != domain && *until > now);
-                    if self.exhausted.len() < MAX_EXHAUSTED {
-                        self.exhausted.push((domain, plus(now, *after)));
-                    }
-                } else {
-                    self.wait(now, *after);
-                }
+        if let (Outcome::TryElsewhere { after }, Call::Create { failure_domain }) = (&failure.outcome, &operation.call)
+        {
+            let domain = failure_domain.clone().unwrap_or_default();
+            self.exhausted.retain(|(other, until)| *other != domain && *until > now);
+            if self.exhausted.len() < MAX_EXHAUSTED {
+                self.exhausted.push((domain, plus(now, *after)));
             }
-            Outcome::Hold { .. }
-            | Outcome::RefreshCredentials
-            | Outcome::ReplaceByOwner
-            | Outcome::ReadObjectAgain
-            | Outcome::StepDown
-            | Outcome::Escalate
-            | Outcome::Fallback => {}
         }
         if operation.call.is_mutation() && (!failure.is_final() || needs_a_look(&failure)) {
             // What is known was learned before the call: ABSENT no longer counts.
@@ -370,8 +368,19 @@ impl<Status: ProviderStatus> Observation<Status> {
                 self.deletion = None;
             }
         }
-        let (since, times, failure) = match self.trouble.take() {
-            None => (now, 1, failure),
+        let before = self
+            .troubles
+            .iter()
+            .position(|trouble| trouble.operation.call.is_like(&operation.call))
+            .map(|index| self.troubles.swap_remove(index));
+        let trouble = match before {
+            None => Trouble {
+                operation,
+                failure,
+                since: now,
+                last: now,
+                times: 1,
+            },
             Some(before) => {
                 // In a row of the same class the first words stay, so that a cloud's
                 // request ids do not change a status with each retry.
@@ -385,15 +394,22 @@ impl<Status: ProviderStatus> Observation<Status> {
                 } else {
                     failure
                 };
-                (before.since, before.times.saturating_add(1), failure)
+                // A hold that ended with a new spec begins a new row.
+                let (since, times) = if before.operation.basis.generation == operation.basis.generation {
+                    (before.since, before.times.saturating_add(1))
+                } else {
+                    (now, 1)
+                };
+                Trouble {
+                    operation,
+                    failure,
+                    since,
+                    last: now,
+                    times,
+                }
             }
         };
-        self.trouble = Some(Trouble {
-            operation,
-            failure,
-            since,
-            times,
-        });
+        self.troubles.push(trouble);
     }
 
     /// Folds in what a watch tells: the resource is there, in this state. It changes
@@ -442,10 +458,91 @@ impl<Status: ProviderStatus> Observation<Status> {
         }
     }
 
-    /// The trouble, as long as it keeps calls from being sent on this basis.
-    pub(crate) fn blocking(&self, basis: &Basis, call: &Call, now: Timestamp) -> Option<Timestamp> {
-        let _ = (basis, call, now);
-        None
+    /// The trouble with this kind of call.
+    pub(crate) fn trouble(&self, call: &Call) -> Option<&Trouble> {
+        self.troubles
+            .iter()
+            .find(|trouble| trouble.operation.call.is_like(call))
+    }
+
+    /// Whether `call` may be sent on this basis.
+    pub(crate) fn gate(&self, call: &Call, basis: &Basis, now: Timestamp) -> Gate {
+        let mut until = self.not_before.filter(|not_before| *not_before > now);
+        for trouble in &self.troubles {
+            let own = trouble.operation.call.is_like(call);
+            match trouble.gate(own, call, basis) {
+                Gate::Open => {}
+                Gate::Held => return Gate::Held,
+                Gate::Until(time) if time > now => until = until.max(Some(time)),
+                Gate::Until(_) => {}
+            }
+        }
+        until.map_or(Gate::Open, Gate::Until)
+    }
+}
+
+impl Trouble {
+    /// Whether it stands in the way of `call`; `own`: it is of that kind of call.
+    fn gate(&self, own: bool, call: &Call, basis: &Basis) -> Gate {
+        let decided_on = &self.operation.basis;
+        let unchanged = decided_on.holds_for(basis);
+        let again = |after: Duration| Gate::Until(plus(self.last, after));
+        let held = |look_again: Option<Duration>| match (unchanged, look_again) {
+            (false, _) => Gate::Open,
+            // A deletion never comes to rest: what forbids it may end without a sign.
+            (true, None) if *call == Call::Delete => again(PATIENCE),
+            // Nobody tells when a permission or a credential becomes good in the cloud.
+            (true, None) if self.is_about_access() => again(PATIENCE),
+            (true, None) => Gate::Held,
+            (true, Some(after)) => again(after),
+        };
+        match &self.failure.outcome {
+            // These are about the provider as a whole, whatever the call.
+            Outcome::Throttled { after } => again(*after),
+            Outcome::ProviderUnavailable { after } => {
+                if unchanged && decided_on.connections == basis.connections {
+                    again(*after)
+                } else {
+                    Gate::Open
+                }
+            }
+            Outcome::StepDown => Gate::Held,
+            // What contradicts itself may be looked at, never changed.
+            Outcome::Escalate if *call == Call::Exists => again(PATIENCE),
+            Outcome::Escalate => {
+                if unchanged {
+                    Gate::Held
+                } else {
+                    Gate::Open
+                }
+            }
+            _ if !own => Gate::Open,
+            Outcome::Retry { after } | Outcome::Wait { after } | Outcome::Resolve { after } => again(*after),
+            Outcome::NotSent { look_again } => {
+                if decided_on.credentials == basis.credentials {
+                    again(*look_again)
+                } else {
+                    Gate::Open
+                }
+            }
+            Outcome::ReadObjectAgain => again(SOON),
+            Outcome::Hold { look_again } => held(*look_again),
+            Outcome::RefreshCredentials if self.times < 2 => Gate::Open,
+            Outcome::RefreshCredentials => held(Some(PATIENCE)),
+            Outcome::ReplaceByOwner => held(None),
+            Outcome::Fallback => held(Some(PATIENCE)),
+            // In another place at once; in the same place, see `exhausted`.
+            Outcome::TryElsewhere { .. } if matches!(call, Call::Create { .. }) => Gate::Open,
+            Outcome::TryElsewhere { after } => again(*after),
+        }
+    }
+
+    /// Whether it is about what the credentials may do.
+    pub(crate) fn is_about_access(&self) -> bool {
+        matches!(
+            self.failure.reason.as_str(),
+            "MISSING_PERMISSION" | "CREDENTIALS_INVALID" | "CREDENTIALS_EXPIRED"
+        )
     }
 }
 

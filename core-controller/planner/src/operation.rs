@@ -53,13 +53,13 @@ pub enum Outcome {
     Fallback,
     /// The provider, or its cloud, is not reachable for now.
     ProviderUnavailable {
-        /// Not before this long; sooner when the provider comes back.
+        /// Not before this long; sooner when the provider is connected anew.
         after: Duration,
     },
     /// This provider and credential are paused.
     Throttled {
-        /// Not before this.
-        until: Timestamp,
+        /// Not before this long.
+        after: Duration,
     },
     /// Nothing was sent: something that the call needs is missing or wrong on our side.
     NotSent {
@@ -237,12 +237,14 @@ pub struct Basis {
     pub digest: Vec<u8>,
     /// The provider's session: its `instance_id`.
     pub session: String,
+    /// Which connection to the provider, counted; ends a wait for the provider only.
+    pub connections: u64,
     /// The version of the credentials Secret, empty where it is not watched.
     pub credentials: String,
 }
 
 impl Basis {
-    /// Whether something that a hold waits for has changed since. The digest is no part
+    /// Whether nothing that a hold waits for has changed since. The digest is no part
     /// of it: what it is made from is in the generation.
     pub fn holds_for(&self, now: &Self) -> bool {
         self.generation == now.generation && self.session == now.session && self.credentials == now.credentials
@@ -442,6 +444,7 @@ mod tests {
             generation: 1,
             digest: vec![1],
             session: "a".into(),
+            connections: 1,
             credentials: "5".into(),
         };
         assert!(basis.holds_for(&basis));

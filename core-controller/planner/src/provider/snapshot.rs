@@ -6,49 +6,51 @@
 use std::time::Duration;
 
 /// How the connection to a provider stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Link {
     /// Not tried to the end yet since this process began.
     Connecting,
     /// It answers and can work.
     Ready,
-    /// It answers and is still starting; the names are those of the checks that fail.
-    Initializing(Vec<Check>),
+    /// It answers and is still starting: it would refuse mutations.
+    Initializing,
     /// It works, badly.
-    Degraded(Vec<Check>),
+    Degraded,
     /// It does not answer.
-    Unreachable {
-        /// Why, in CamelCase: `SocketNotFound`, `NotASocket`, `ConnectionRefused`.
-        reason: String,
-        /// What was tried, what went wrong and what to do; no times, no counts.
-        message: String,
-    },
+    Unreachable,
     /// It serves no version of the protocol that the core speaks.
-    Incompatible {
-        /// The packages that it serves.
-        served: Vec<String>,
-        /// The packages that the core speaks.
-        spoken: Vec<String>,
-    },
+    Incompatible,
     /// The endpoint or its TLS settings are wrong, nothing can be tried.
-    Misconfigured {
-        /// What is wrong and what is allowed.
-        message: String,
-    },
+    Misconfigured,
 }
 
 impl Link {
-    /// Whether calls can be sent now. A provider that is starting would refuse mutations.
-    pub fn is_usable(&self) -> bool {
-        matches!(self, Self::Ready | Self::Degraded(_))
+    /// Whether calls can be sent now.
+    pub fn is_usable(self) -> bool {
+        matches!(self, Self::Ready | Self::Degraded)
+    }
+
+    /// The name in CamelCase, as a reason of a condition.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "Connecting",
+            Self::Ready => "Ready",
+            Self::Initializing => "Initializing",
+            Self::Degraded => "Degraded",
+            Self::Unreachable => "Unreachable",
+            Self::Incompatible => "Incompatible",
+            Self::Misconfigured => "Misconfigured",
+        }
     }
 }
 
-/// One check of a provider's probe that is not well.
+/// One check of a provider's probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
     /// Its name.
     pub name: String,
+    /// Whether it is well.
+    pub healthy: bool,
     /// For people.
     pub message: String,
 }
@@ -81,16 +83,26 @@ pub struct Snapshot {
     pub endpoint: String,
     /// How the connection stands.
     pub link: Link,
+    /// What is wrong and what to do; empty when all is well. No times, no counts.
+    pub message: String,
+    /// What its last probe said.
+    pub checks: Vec<Check>,
+    /// Grows with each connection.
+    pub connections: u64,
     /// Its own version; empty while unknown.
     pub version: String,
     /// Its process: another value means that it was started anew. Empty while unknown.
     pub instance_id: String,
+    /// The package that is spoken with it; empty while unknown.
+    pub protocol: String,
     /// The packages that it serves.
     pub protocols: Vec<String>,
     /// The optional parts that it has, by field name of `Capabilities`: `watch_machines`.
     pub capabilities: Vec<String>,
     /// The kinds of config that it understands, with the versions of their schemas.
     pub config_kinds: Vec<ConfigKind>,
+    /// The entries of the credentials Secret that it reads.
+    pub credential_keys: Vec<String>,
     /// How long things take with it.
     pub timings: Timings,
     /// Whether a watch of its machines is in sync: then polling may be slow.
@@ -102,6 +114,8 @@ pub struct Snapshot {
 pub struct ConfigKind {
     /// The kind.
     pub kind: String,
+    /// What it configures: `Cluster` or `Machine`; empty where it is not told.
+    pub target: String,
     /// The versions of its schema, best first.
     pub schema_versions: Vec<String>,
 }
@@ -113,11 +127,16 @@ impl Snapshot {
             name: name.into(),
             endpoint: endpoint.into(),
             link: Link::Connecting,
+            message: String::new(),
+            checks: Vec::new(),
+            connections: 0,
             version: String::new(),
             instance_id: String::new(),
+            protocol: String::new(),
             protocols: Vec::new(),
             capabilities: Vec::new(),
             config_kinds: Vec::new(),
+            credential_keys: Vec::new(),
             timings: Timings::default(),
             watching: false,
         }
