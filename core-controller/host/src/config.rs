@@ -1,0 +1,183 @@
+//! What the host is told: endpoints with their limits, and its own times.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::endpoint::Endpoint;
+use crate::metrics::HostMetrics;
+
+/// Who named an endpoint. What was named in one way is not overruled by the folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EndpointSource {
+    /// A flag.
+    Flag,
+    /// A socket in the socket folder.
+    SocketFolder,
+    /// A Provider object.
+    Object,
+}
+
+/// Where a PEM comes from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Pem {
+    /// A file, read again when it changes.
+    File(PathBuf),
+    /// The bytes themselves.
+    Bytes(Arc<[u8]>),
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Bytes(_) => f.write_str("Bytes([redacted])"),
+        }
+    }
+}
+
+/// Mutual TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The authorities that may have signed the provider's certificate; no others are
+    /// trusted, those of the system neither.
+    pub ca: Pem,
+    /// The core's certificate chain.
+    pub certificate: Pem,
+    /// The core's private key.
+    pub key: Pem,
+    /// The name that the provider's certificate must be valid for; `None`: the host of
+    /// the endpoint.
+    pub server_name: Option<String>,
+}
+
+/// At most so many calls a second that may reach the cloud.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// Calls a second.
+    pub per_second: f64,
+    /// Calls at once after a quiet time.
+    pub burst: u32,
+}
+
+/// An endpoint and how to use it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EndpointConfig {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// For `https`.
+    pub tls: Option<TlsFiles>,
+    /// The most mutations at a time; the provider's own limit holds as well.
+    pub max_in_flight: Option<u32>,
+    /// The most calls a second.
+    pub rate: Option<Rate>,
+    /// Whether `http` to a loopback address is allowed.
+    pub allow_plain_http: bool,
+    /// The user whose process may serve the socket, besides the core's own and root.
+    pub peer_uid: Option<u32>,
+    /// Who named it.
+    pub source: EndpointSource,
+}
+
+impl EndpointConfig {
+    /// An endpoint with the defaults.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, source: EndpointSource) -> Self {
+        Self {
+            endpoint,
+            tls: None,
+            max_in_flight: None,
+            rate: None,
+            allow_plain_http: false,
+            peer_uid: None,
+            source,
+        }
+    }
+}
+
+/// Bounds on calls, for each provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallBounds {
+    /// The most mutations at a time where neither provider nor endpoint say.
+    pub mutations: u32,
+    /// The most reads at a time.
+    pub reads: u32,
+    /// The most lists at a time.
+    pub lists: u32,
+    /// The most calls at a time in each lane with one credential.
+    pub per_credential: u32,
+    /// The most calls that wait in each lane.
+    pub queued: u32,
+    /// The longest that a call waits.
+    pub queue_wait: Duration,
+}
+
+impl Default for CallBounds {
+    fn default() -> Self {
+        Self {
+            mutations: 32,
+            reads: 64,
+            lists: 4,
+            per_credential: 32,
+            queued: 1024,
+            queue_wait: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The host's own times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostTimes {
+    /// How often a provider is probed.
+    pub probe_interval: Duration,
+    /// After so many probes without an answer the connection is given up.
+    pub probe_failures: u32,
+    /// How long a connection may take, TLS included.
+    pub connect: Duration,
+    /// The shortest wait between two connections.
+    pub reconnect_min: Duration,
+    /// The longest wait between two connections.
+    pub reconnect_max: Duration,
+    /// How often a socket that is not there is looked for.
+    pub socket_poll: Duration,
+    /// How often the socket folder is read.
+    pub folder_poll: Duration,
+    /// An endpoint from the folder is forgotten after its socket was gone this long.
+    pub folder_forget: Duration,
+    /// How much later than the deadline in the call the host's own timer ends it.
+    pub deadline_grace: Duration,
+    /// Caps every deadline; [`actuator_proto::limits::MAX_DEADLINE`] but in tests.
+    pub max_deadline: Duration,
+    /// A watch that sends nothing, not even a bookmark, for this long is opened anew.
+    pub watch_silence: Duration,
+}
+
+impl Default for HostTimes {
+    fn default() -> Self {
+        Self {
+            probe_interval: Duration::from_secs(10),
+            probe_failures: 2,
+            connect: Duration::from_secs(5),
+            reconnect_min: Duration::from_secs(1),
+            reconnect_max: Duration::from_secs(30),
+            socket_poll: Duration::from_millis(250),
+            folder_poll: Duration::from_secs(1),
+            folder_forget: Duration::from_secs(300),
+            deadline_grace: Duration::from_millis(500),
+            max_deadline: actuator_proto::limits::MAX_DEADLINE,
+            watch_silence: Duration::from_secs(90),
+        }
+    }
+}
+
+/// What the host is made with.
+#[derive(Debug, Clone, Default)]
+pub struct HostConfig {
+    /// Bounds on calls.
+    pub bounds: CallBounds,
+    /// Times.
+    pub times: HostTimes,
+    /// Where to count; the default counts without being read.
+    pub metrics: HostMetrics,
+}

@@ -1,0 +1,111 @@
+//! One HTTP/2 connection over a stream that was dialled and checked, as a service for
+//! gRPC. It never dials by itself: a new connection has to be discovered first.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use actuator_proto::limits::KEEP_ALIVE_INTERVAL;
+use http::Uri;
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tonic::body::Body;
+
+/// What a peer may send as headers and trailers: an error status of 16 KiB in base64
+/// and percent-encoding still comes through, to be cut here.
+const MAX_HEADER_LIST_BYTES: u32 = 96 * 1024;
+/// What one answer may send before it is read.
+const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+/// What all answers together may send before they are read: streams that are read
+/// slowly never hold up the calls beside them.
+const CONNECTION_WINDOW_BYTES: u32 = 32 * 1024 * 1024;
+/// How long the answer to a keep-alive may take.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A connection; clones share it, and it closes when the last one is dropped and no
+/// call is under way.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    sender: http2::SendRequest<Body>,
+    origin: Uri,
+    closed: CancellationToken,
+}
+
+/// The stream under a connection.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for T {}
+
+impl Connection {
+    /// Speaks HTTP/2 over `stream`. `authority` is what requests are addressed to.
+    pub(crate) async fn over(stream: impl Stream, tls: bool, authority: &str) -> Result<Self, String> {
+        let scheme = if tls { "https" } else { "http" };
+        let origin = format!("{scheme}://{authority}")
+            .parse()
+            .map_err(|error| format!("{authority:?} is no authority: {error}"))?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .max_header_list_size(MAX_HEADER_LIST_BYTES)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| format!("the peer does not speak HTTP/2: {error}"))?;
+        let closed = CancellationToken::new();
+        let closes = closed.clone().drop_guard();
+        tokio::spawn(async move {
+            // Why it ended is told by the calls that it took along.
+            let _ = connection.await;
+            drop(closes);
+        });
+        Ok(Self { sender, origin, closed })
+    }
+
+    /// Ends when the connection has ended.
+    pub(crate) fn closed(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.closed.clone().cancelled_owned()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.is_cancelled() || self.sender.is_closed()
+    }
+
+    /// A client with the sizes of the contract.
+    pub(crate) fn grpc(&self) -> tonic::client::Grpc<Self> {
+        tonic::client::Grpc::with_origin(self.clone(), self.origin.clone())
+            .max_decoding_message_size(actuator_proto::limits::MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(actuator_proto::limits::MAX_MESSAGE_BYTES)
+    }
+}
+
+impl tower::Service<http::Request<Body>> for Connection {
+    type Response = http::Response<Incoming>;
+    type Error = Status;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Status>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        self.sender
+            .poll_ready(cx)
+            .map_err(|_| Status::unavailable("the connection to the provider is closed"))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let answer = self.sender.send_request(request);
+        Box::pin(async move {
+            answer.await.map_err(|error| {
+                if error.is_canceled() || error.is_closed() || error.is_incomplete_message() {
+                    Status::unavailable("the connection to the provider was lost")
+                } else {
+                    Status::from_error(Box::new(error))
+                }
+            })
+        })
+    }
+}
