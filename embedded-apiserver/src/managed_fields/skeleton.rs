@@ -1,0 +1,39 @@
+//! The structures that objects of built-in kinds always have.
+//!
+//! For: what the first owner of an object does not own, since it did not make it. Not for: defaults.
+
+use serde_json::{Value, json};
+
+/// An object of the same kind before anything was set.
+pub(super) fn empty(object: &Value) -> Value {
+    let api_version = object.get("apiVersion").cloned().unwrap_or_default();
+    let kind = object.get("kind").cloned().unwrap_or_default();
+    let mut empty = match (api_version.as_str().unwrap_or_default(), kind.as_str().unwrap_or_default()) {
+        ("v1", "Namespace" | "Node" | "Pod") | ("policy/v1", "PodDisruptionBudget") => {
+            json!({"metadata": {}, "spec": {}, "status": {}})
+        }
+        ("v1", "Event") => json!({"metadata": {}, "involvedObject": {}, "source": {}}),
+        ("events.k8s.io/v1", "Event") => json!({"metadata": {}, "regarding": {}, "deprecatedSource": {}}),
+        ("coordination.k8s.io/v1", "Lease") => json!({"metadata": {}, "spec": {}}),
+        ("apps/v1", "DaemonSet") => json!({
+            "metadata": {},
+            "spec": {"template": {"metadata": {}, "spec": {}}, "updateStrategy": {}},
+            "status": {},
+        }),
+        ("apps/v1", "Deployment") => json!({
+            "metadata": {},
+            "spec": {"template": {"metadata": {}, "spec": {}}, "strategy": {}},
+            "status": {},
+        }),
+        ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => {
+            json!({"metadata": {}, "spec": {"names": {}}, "status": {"acceptedNames": {}}})
+        }
+        ("v1" | "rbac.authorization.k8s.io/v1", _) => json!({"metadata": {}}),
+        _ => json!({}),
+    };
+    if let Value::Object(map) = &mut empty {
+        map.insert("apiVersion".to_owned(), api_version);
+        map.insert("kind".to_owned(), kind);
+    }
+    empty
+}
