@@ -1,0 +1,143 @@
+//! The OpenAPI documents, made when they are first asked for and kept until the resources change.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, ETAG, EXPIRES, HeaderName, HeaderValue, IF_NONE_MATCH};
+use http::{HeaderMap, Response};
+use parking_lot::Mutex;
+use serde_json::{Map, Value, json};
+use sha2::Digest as _;
+
+use super::body::Body;
+use super::render;
+use crate::openapi::{self, ResourceInfo};
+use crate::registry::{Behaviour, Resource, Snapshot, Version};
+
+/// A document as text, with the hash of it.
+#[derive(Debug)]
+pub struct Document {
+    bytes: Bytes,
+    hash: String,
+}
+
+/// The documents of one state of the registry.
+#[derive(Debug, Default)]
+pub struct Cache {
+    kept: Mutex<(u64, HashMap<String, Arc<Document>>)>,
+}
+
+fn document(value: &Value) -> Document {
+    let bytes = serde_json::to_vec(value).unwrap_or_default();
+    let hash = hex::encode_upper(sha2::Sha512::digest(&bytes));
+    Document { bytes: bytes.into(), hash }
+}
+
+impl Cache {
+    fn keep(&self, snapshot: &Snapshot, name: &str, make: impl FnOnce() -> Value) -> Arc<Document> {
+        {
+            let mut kept = self.kept.lock();
+            if kept.0 != snapshot.serial {
+                *kept = (snapshot.serial, HashMap::new());
+            }
+            if let Some(known) = kept.1.get(name) {
+                return Arc::clone(known);
+            }
+        }
+        // Made without the lock: it takes a while, and making it twice does no harm.
+        let made = Arc::new(document(&make()));
+        let mut kept = self.kept.lock();
+        if kept.0 == snapshot.serial {
+            kept.1.insert(name.to_owned(), Arc::clone(&made));
+        }
+        made
+    }
+
+    /// The document of everything.
+    pub fn v2(&self, snapshot: &Snapshot) -> Arc<Document> {
+        self.keep(snapshot, "v2", || {
+            let resources: Vec<ResourceInfo> = snapshot
+                .resources
+                .iter()
+                .flat_map(|resource| {
+                    let served = resource.versions.iter().filter(|version| version.served);
+                    served.map(|version| info(resource, version))
+                })
+                .collect();
+            openapi::v2_document(&resources)
+        })
+    }
+
+    /// The document of one version of a group.
+    pub fn v3(&self, snapshot: &Snapshot, group: &str, version: &str) -> Option<Arc<Document>> {
+        if !snapshot.has_version(group, version) {
+            return None;
+        }
+        Some(self.keep(snapshot, &format!("v3/{group}/{version}"), || {
+            let resources: Vec<ResourceInfo> = snapshot
+                .resources
+                .iter()
+                .filter(|resource| resource.group == group)
+                .filter_map(|resource| resource.served(version).map(|version| info(resource, version)))
+                .collect();
+            openapi::v3_document(group, version, &resources)
+        }))
+    }
+
+    /// Where the documents of the versions are, each with its hash.
+    pub fn index(&self, snapshot: &Snapshot) -> Value {
+        let mut paths = Map::new();
+        for (group, versions) in snapshot.groups() {
+            for version in versions {
+                let Some(document) = self.v3(snapshot, &group, &version) else { continue };
+                let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+                let url = format!("/openapi/v3/{path}?hash={}", document.hash);
+                paths.insert(path, json!({ "serverRelativeURL": url }));
+            }
+        }
+        json!({ "paths": paths })
+    }
+}
+
+fn info(resource: &Resource, version: &Version) -> ResourceInfo {
+    ResourceInfo {
+        group: resource.group.clone(),
+        version: version.name.clone(),
+        kind: resource.kind.clone(),
+        list_kind: resource.list_kind.clone(),
+        plural: resource.plural.clone(),
+        namespaced: resource.namespaced,
+        verbs: resource.verbs().iter().map(|verb| (*verb).to_owned()).collect(),
+        status: version.status,
+        scale: version.scale.is_some(),
+        eviction: resource.behaviour == Behaviour::Pod,
+        schema: version.raw_schema.as_deref().cloned(),
+        selectable_fields: if resource.custom.is_some() { version.selectable_fields.clone() } else { Vec::new() },
+    }
+}
+
+/// A document as a response; with the right hash in the query it may be cached for good.
+pub fn response(document: &Document, headers: &HeaderMap, query: &[(String, String)]) -> Response<Body> {
+    let etag = format!("\"{}\"", document.hash);
+    let known = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes());
+    let mut response = if known {
+        render::whole(304, "application/json", Bytes::new())
+    } else {
+        render::whole(200, "application/json", document.bytes.clone())
+    };
+    let fresh = query.iter().any(|(name, value)| name == "hash" && *value == document.hash);
+    let headers = response.headers_mut();
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(ETAG, etag);
+    }
+    headers.insert(HeaderName::from_static("vary"), HeaderValue::from_static("Accept"));
+    if fresh {
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
+        let year = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(365 * 24);
+        if let Ok(expires) = HeaderValue::from_str(&year.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()) {
+            headers.insert(EXPIRES, expires);
+        }
+    }
+    response
+}

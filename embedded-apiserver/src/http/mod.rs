@@ -1,0 +1,348 @@
+//! HTTP: from a request to the verbs and back. Routing, authorization, bodies, discovery, OpenAPI, health.
+
+mod body;
+mod discovery;
+mod documents;
+mod negotiate;
+mod path;
+mod render;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use jiff::Timestamp;
+use serde_json::json;
+
+pub use body::Body;
+use path::{ResourcePath, Route};
+
+use crate::access::{Attributes, User, authorize, is_public};
+use crate::rest::{self, ApiError, BodyFormat, Core, Verb};
+use crate::table::IncludeObject;
+
+/// The largest body of a request, in bytes.
+pub const BODY_LIMIT: usize = 3 << 20;
+
+/// What requests are answered from.
+#[derive(Debug)]
+pub struct Handler {
+    /// Objects and resources.
+    pub core: Arc<Core>,
+    documents: documents::Cache,
+}
+
+impl Handler {
+    /// A handler over a core.
+    pub fn new(core: Arc<Core>) -> Self {
+        Self { core, documents: documents::Cache::default() }
+    }
+
+    /// Answers a request of a user.
+    pub async fn handle<B>(self: Arc<Self>, user: User, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        match self.respond(user, request).await {
+            Ok(response) => response,
+            Err(error) => {
+                if error.code >= 500 {
+                    tracing::warn!(code = error.code, message = %error.message, "request failed");
+                }
+                render::error(&error)
+            }
+        }
+    }
+
+    async fn respond<B>(&self, user: User, request: Request<B>) -> Result<Response<Body>, ApiError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        let path = head.uri.path();
+        if user.is_anonymous() && !is_public(path) {
+            return Err(ApiError::unauthorized());
+        }
+        let query = path::query(head.uri.query().unwrap_or_default());
+        match path::route(path) {
+            Route::Resource(place) => self.resource(user, &head, place, &query, body).await,
+            route => {
+                let verb = head.method.as_str().to_lowercase();
+                let attributes = Attributes { verb: verb.clone(), path: path.to_owned(), ..Attributes::default() };
+                let open = is_public(path) || is_discovery(&route);
+                if !open && !authorize(&self.core.store, &user, &attributes) {
+                    return Err(ApiError::forbidden_path(&user.name, &verb, path));
+                }
+                self.document(&head, route, &query)
+            }
+        }
+    }
+
+    /// Everything that is not a resource.
+    fn document(
+        &self,
+        head: &http::request::Parts,
+        route: Route,
+        query: &[(String, String)],
+    ) -> Result<Response<Body>, ApiError> {
+        if !matches!(head.method, Method::GET | Method::HEAD) {
+            return Err(ApiError::method_not_allowed());
+        }
+        let snapshot = self.core.registry.snapshot();
+        let text = |headers: &HeaderMap| negotiate::resource(headers).map(|accepted| accepted.text);
+        let json = |value| Ok(render::value(200, &value, text(&head.headers)?));
+        match route {
+            Route::Version => Ok(render::value(200, &version(), negotiate::Text::Json)),
+            Route::Health(path) => Ok(health(&path, query)),
+            Route::Root => {
+                let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
+                for (group, versions) in snapshot.groups().into_iter().filter(|(group, _)| !group.is_empty()) {
+                    paths.push(format!("/apis/{group}"));
+                    paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
+                }
+                for path in ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] {
+                    paths.push(path.to_owned());
+                }
+                json(json!({ "paths": paths }))
+            }
+            Route::Groups { core } => match negotiate::aggregated_discovery(&head.headers)? {
+                Some(version) => {
+                    let value = discovery::aggregated(&snapshot, core, version);
+                    let mut response = render::value(200, &value, negotiate::Text::Json);
+                    let media = if version == "v2" { AGGREGATED } else { AGGREGATED_BETA };
+                    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(media));
+                    Ok(response)
+                }
+                None if core => json(discovery::core_versions()),
+                None => json(discovery::groups(&snapshot)),
+            },
+            Route::Group(group) => match discovery::group(&snapshot, &group) {
+                Some(value) => json(value),
+                None => Ok(not_found_page()),
+            },
+            Route::Resources { group, version } => match discovery::resources(&snapshot, &group, &version) {
+                Some(value) => json(value),
+                None => Ok(not_found_page()),
+            },
+            Route::OpenApiV2 => {
+                if !negotiate::accepts_json(&head.headers) {
+                    return Err(ApiError::not_acceptable("application/json"));
+                }
+                Ok(documents::response(&self.documents.v2(&snapshot), &head.headers, query))
+            }
+            Route::OpenApiV3Index => Ok(render::value(200, &self.documents.index(&snapshot), negotiate::Text::Json)),
+            Route::OpenApiV3 { group, version } => {
+                if !negotiate::accepts_json(&head.headers) {
+                    return Err(ApiError::not_acceptable("application/json"));
+                }
+                match self.documents.v3(&snapshot, &group, &version) {
+                    Some(document) => Ok(documents::response(&document, &head.headers, query)),
+                    None => Ok(not_found_page()),
+                }
+            }
+            Route::Unknown | Route::Resource(_) => Ok(not_found_page()),
+        }
+    }
+
+    async fn resource<B>(
+        &self,
+        user: User,
+        head: &http::request::Parts,
+        place: ResourcePath,
+        query: &[(String, String)],
+        body: B,
+    ) -> Result<Response<Body>, ApiError>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mutates = !matches!(head.method, Method::GET | Method::HEAD);
+        let options = path::options(query, mutates)?;
+        let verb = path::verb(&head.method, &place, &options)?;
+        let attributes = Attributes {
+            verb: verb.name().to_owned(),
+            group: place.group.clone(),
+            resource: match place.subresource.as_str() {
+                "" => place.resource.clone(),
+                subresource => format!("{}/{subresource}", place.resource),
+            },
+            namespace: place.namespace.clone(),
+            name: place.name.clone(),
+            path: String::new(),
+        };
+        if !authorize(&self.core.store, &user, &attributes) {
+            return Err(forbidden(&user, &attributes, &place));
+        }
+        let snapshot = self.core.registry.snapshot();
+        let Some(resource) = snapshot.find(&place.group, &place.resource) else {
+            return Err(ApiError::no_such_resource());
+        };
+        if resource.served(&place.version).is_none() {
+            return Err(ApiError::no_such_resource());
+        }
+        let in_namespace = !place.namespace.is_empty();
+        // Of namespaced resources, only collections can be asked for in all namespaces at once.
+        let misplaced = if resource.namespaced {
+            !in_namespace && (!place.name.is_empty() || matches!(verb, Verb::Create | Verb::DeleteCollection))
+        } else {
+            in_namespace
+        };
+        if misplaced {
+            return Err(ApiError::no_such_resource());
+        }
+        let accepted = negotiate::resource(&head.headers)?;
+        let format = body_format(&head.headers, verb)?;
+        let body = if verb.mutates() { read_body(&head.headers, body).await? } else { Bytes::new() };
+        let include_object = match query.iter().find(|(name, _)| name == "includeObject").map(|(_, value)| value.as_str()) {
+            Some("None") => IncludeObject::None,
+            Some("Object") => IncludeObject::Object,
+            _ => IncludeObject::Metadata,
+        };
+        let request = rest::Request {
+            user,
+            resource: Arc::clone(resource),
+            version: place.version,
+            namespace: place.namespace,
+            name: place.name,
+            subresource: place.subresource,
+            options,
+            body,
+            format,
+            user_agent: head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default().to_owned(),
+            now: Timestamp::now(),
+        };
+        let version = request.version.clone();
+        let core = Arc::clone(&self.core);
+        let answer = if verb.mutates() {
+            // A task of its own: what was begun is finished, even if the client goes away, and a bug that panics
+            // ends this request alone.
+            tokio::spawn(async move { rest::carry_out(&core, verb, request).await })
+                .await
+                .map_err(|_| ApiError::internal("the request ended in a bug of the server"))??
+        } else {
+            rest::carry_out(&core, verb, request).await?
+        };
+        let form = render::Form { accepted, resource, version: &version, include_object };
+        let mut response = render::answer(answer, form);
+        if head.method == Method::HEAD {
+            *response.body_mut() = Body::whole(Bytes::new());
+        }
+        Ok(response)
+    }
+}
+
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const AGGREGATED_BETA: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
+
+/// What every authenticated user may read, as the default roles of the real server have it.
+fn is_discovery(route: &Route) -> bool {
+    matches!(
+        route,
+        Route::Groups { .. }
+            | Route::Group(_)
+            | Route::Resources { .. }
+            | Route::OpenApiV2
+            | Route::OpenApiV3Index
+            | Route::OpenApiV3 { .. }
+    )
+}
+
+fn forbidden(user: &User, attributes: &Attributes, place: &ResourcePath) -> ApiError {
+    let scope = if attributes.namespace.is_empty() {
+        "at the cluster scope".to_owned()
+    } else {
+        format!("in the namespace {:?}", attributes.namespace)
+    };
+    let why = format!(
+        "User {:?} cannot {} resource {:?} in API group {:?} {scope}",
+        user.name, attributes.verb, attributes.resource, attributes.group
+    );
+    ApiError::forbidden(rest::Subject { group: &place.group, kind: &place.resource, name: &place.name }, &why)
+}
+
+fn body_format(headers: &HeaderMap, verb: Verb) -> Result<BodyFormat, ApiError> {
+    const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
+    let media = headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
+    let media = media.split(';').next().unwrap_or_default().trim();
+    if verb == Verb::Patch {
+        return match media {
+            "application/json-patch+json" => Ok(BodyFormat::JsonPatch),
+            "application/merge-patch+json" => Ok(BodyFormat::MergePatch),
+            "application/strategic-merge-patch+json" => Ok(BodyFormat::StrategicMergePatch),
+            "application/apply-patch+yaml" => Ok(BodyFormat::Apply),
+            _ => Err(ApiError::unsupported_media_type(PATCHES)),
+        };
+    }
+    match media {
+        // Curl without a header sends a form; the real server takes an absent type as JSON.
+        "" | "application/json" => Ok(BodyFormat::Json),
+        "application/yaml" => Ok(BodyFormat::Yaml),
+        _ if !verb.mutates() => Ok(BodyFormat::Json),
+        _ => Err(ApiError::unsupported_media_type(negotiate::RESOURCE_TYPES)),
+    }
+}
+
+async fn read_body<B>(headers: &HeaderMap, body: B) -> Result<Bytes, ApiError>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let encoded = headers.get(http::header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity");
+    if encoded {
+        return Err(ApiError::unsupported_media_type(negotiate::RESOURCE_TYPES));
+    }
+    match Limited::new(body, BODY_LIMIT).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(ApiError::too_large(BODY_LIMIT)),
+        Err(error) => Err(ApiError::bad_request(format!("unable to read the body: {error}"))),
+    }
+}
+
+fn not_found_page() -> Response<Body> {
+    render::whole(404, "text/plain; charset=utf-8", "404 page not found\n")
+}
+
+fn version() -> serde_json::Value {
+    json!({
+        "major": "1",
+        "minor": "34",
+        "emulationMajor": "1",
+        "emulationMinor": "34",
+        "minCompatibilityMajor": "1",
+        "minCompatibilityMinor": "33",
+        "gitVersion": "v1.34.0+outrigger",
+        "gitCommit": "",
+        "gitTreeState": "clean",
+        "buildDate": "1970-01-01T00:00:00Z",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, go_architecture()),
+    })
+}
+
+fn go_architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn health(path: &str, query: &[(String, String)]) -> Response<Body> {
+    const CHECKS: [&str; 3] = ["ping", "storage", "lifecycle"];
+    let mut parts = path.split('/');
+    let root = parts.next().unwrap_or_default();
+    if let Some(check) = parts.next() {
+        return if CHECKS.contains(&check) { render::whole(200, "text/plain; charset=utf-8", "ok") } else { not_found_page() };
+    }
+    if !query.iter().any(|(name, _)| name == "verbose") {
+        return render::whole(200, "text/plain; charset=utf-8", "ok");
+    }
+    let mut text: String = CHECKS.iter().map(|check| format!("[+]{check} ok\n")).collect();
+    text.push_str(&format!("{root} check passed\n"));
+    render::whole(200, "text/plain; charset=utf-8", text)
+}

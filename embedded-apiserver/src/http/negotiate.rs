@@ -1,0 +1,130 @@
+//! In which form a client wants its answer: media type, and objects, tables or metadata alone.
+
+use http::HeaderMap;
+use http::header::ACCEPT;
+
+use crate::rest::ApiError;
+
+/// What a resource can be answered as.
+pub const RESOURCE_TYPES: &str = "application/json, application/yaml";
+
+/// The form of the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Text {
+    /// JSON.
+    #[default]
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// What becomes of the objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Shape {
+    /// As they are.
+    #[default]
+    Objects,
+    /// Rows of a `Table`.
+    Table,
+    /// Their metadata alone.
+    Metadata,
+}
+
+/// What was agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Accepted {
+    /// The form of the text.
+    pub text: Text,
+    /// What becomes of the objects.
+    pub shape: Shape,
+}
+
+struct Clause<'a> {
+    media: &'a str,
+    kind: Option<&'a str>,
+    group: &'a str,
+    version: &'a str,
+}
+
+fn clauses(headers: &HeaderMap) -> Vec<Clause<'_>> {
+    let mut clauses: Vec<(u16, Clause<'_>)> = Vec::new();
+    for value in headers.get_all(ACCEPT) {
+        for clause in value.to_str().unwrap_or_default().split(',') {
+            let mut parts = clause.split(';').map(str::trim);
+            let media = parts.next().unwrap_or_default();
+            if media.is_empty() {
+                continue;
+            }
+            let mut found = Clause { media, kind: None, group: "", version: "" };
+            let mut quality = 1000;
+            for part in parts {
+                match part.split_once('=') {
+                    Some(("as", kind)) => found.kind = Some(kind),
+                    Some(("g", group)) => found.group = group,
+                    Some(("v", version)) => found.version = version,
+                    Some(("q", value)) => quality = (value.parse::<f32>().unwrap_or(1.0) * 1000.0) as u16,
+                    _ => {}
+                }
+            }
+            clauses.push((quality, found));
+        }
+    }
+    // Stable: among equals, the client's order counts.
+    clauses.sort_by_key(|(quality, _)| std::cmp::Reverse(*quality));
+    clauses.into_iter().map(|(_, clause)| clause).collect()
+}
+
+fn text_of(media: &str) -> Option<Text> {
+    match media {
+        "application/json" | "*/*" | "application/*" => Some(Text::Json),
+        "application/yaml" => Some(Text::Yaml),
+        _ => None,
+    }
+}
+
+/// The first form of the client's list that a resource can be answered in.
+pub fn resource(headers: &HeaderMap) -> Result<Accepted, ApiError> {
+    let clauses = clauses(headers);
+    if clauses.is_empty() {
+        return Ok(Accepted::default());
+    }
+    for clause in clauses {
+        let Some(text) = text_of(clause.media) else { continue };
+        let shape = match (clause.kind, clause.group, clause.version) {
+            (None, ..) => Shape::Objects,
+            (Some("Table"), "meta.k8s.io", "v1" | "v1beta1") => Shape::Table,
+            (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), "meta.k8s.io", "v1" | "v1beta1") => {
+                Shape::Metadata
+            }
+            _ => continue,
+        };
+        return Ok(Accepted { text, shape });
+    }
+    Err(ApiError::not_acceptable(RESOURCE_TYPES))
+}
+
+/// Whether the client wants aggregated discovery, and in which version; none for the plain one.
+pub fn aggregated_discovery(headers: &HeaderMap) -> Result<Option<&'static str>, ApiError> {
+    let clauses = clauses(headers);
+    if clauses.is_empty() {
+        return Ok(None);
+    }
+    for clause in clauses {
+        if text_of(clause.media) != Some(Text::Json) {
+            continue;
+        }
+        match (clause.kind, clause.group, clause.version) {
+            (None, ..) => return Ok(None),
+            (Some("APIGroupDiscoveryList"), "apidiscovery.k8s.io", "v2") => return Ok(Some("v2")),
+            (Some("APIGroupDiscoveryList"), "apidiscovery.k8s.io", "v2beta1") => return Ok(Some("v2beta1")),
+            _ => {}
+        }
+    }
+    Err(ApiError::not_acceptable(RESOURCE_TYPES))
+}
+
+/// Whether the client takes JSON at all.
+pub fn accepts_json(headers: &HeaderMap) -> bool {
+    let clauses = clauses(headers);
+    clauses.is_empty() || clauses.iter().any(|clause| text_of(clause.media) == Some(Text::Json))
+}

@@ -1,0 +1,248 @@
+//! What a path and a query ask for. Pure.
+
+use http::Method;
+
+use crate::rest::{ApiError, FieldValidation, Options, Verb, cause};
+
+/// A path, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// `/api`, `/apis`: the groups.
+    Groups {
+        /// Whether it is the core group's root.
+        core: bool,
+    },
+    /// `/apis/GROUP`.
+    Group(String),
+    /// `/api/v1`, `/apis/GROUP/VERSION`: the resources of a version.
+    Resources {
+        /// The group.
+        group: String,
+        /// The version.
+        version: String,
+    },
+    /// A collection, an object or a subresource.
+    Resource(ResourcePath),
+    /// `/version`.
+    Version,
+    /// `/healthz` and its like.
+    Health(String),
+    /// `/openapi/v2`.
+    OpenApiV2,
+    /// `/openapi/v3`.
+    OpenApiV3Index,
+    /// `/openapi/v3/…`: the group and version.
+    OpenApiV3 {
+        /// The group.
+        group: String,
+        /// The version.
+        version: String,
+    },
+    /// `/`: the paths.
+    Root,
+    /// Nothing that is served.
+    Unknown,
+}
+
+/// Where a resource request goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResourcePath {
+    /// The group; empty for the core group.
+    pub group: String,
+    /// The version.
+    pub version: String,
+    /// The namespace; empty for none.
+    pub namespace: String,
+    /// The plural name.
+    pub resource: String,
+    /// The object; empty for the collection.
+    pub name: String,
+    /// The subresource; empty for none.
+    pub subresource: String,
+    /// `/watch/…`, the old way to ask for a watch.
+    pub watch: bool,
+}
+
+/// Takes a path apart.
+pub fn route(path: &str) -> Route {
+    let parts: Option<Vec<String>> =
+        path.trim_matches('/').split('/').map(decode_percent).collect();
+    let Some(parts) = parts else { return Route::Unknown };
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    match parts.as_slice() {
+        [""] => Route::Root,
+        ["version"] => Route::Version,
+        ["healthz" | "livez" | "readyz", ..] => Route::Health(path.trim_matches('/').to_owned()),
+        ["api"] => Route::Groups { core: true },
+        ["apis"] => Route::Groups { core: false },
+        ["apis", group] => Route::Group((*group).to_owned()),
+        ["api", version] => Route::Resources { group: String::new(), version: (*version).to_owned() },
+        ["apis", group, version] => {
+            Route::Resources { group: (*group).to_owned(), version: (*version).to_owned() }
+        }
+        ["openapi", "v2"] => Route::OpenApiV2,
+        ["openapi", "v3"] => Route::OpenApiV3Index,
+        ["openapi", "v3", "api", version] => {
+            Route::OpenApiV3 { group: String::new(), version: (*version).to_owned() }
+        }
+        ["openapi", "v3", "apis", group, version] => {
+            Route::OpenApiV3 { group: (*group).to_owned(), version: (*version).to_owned() }
+        }
+        ["api", version, rest @ ..] => resource("", version, rest),
+        ["apis", group, version, rest @ ..] => resource(group, version, rest),
+        _ => Route::Unknown,
+    }
+}
+
+fn resource(group: &str, version: &str, rest: &[&str]) -> Route {
+    let mut path =
+        ResourcePath { group: group.to_owned(), version: version.to_owned(), ..ResourcePath::default() };
+    let rest = match rest {
+        ["watch", rest @ ..] => {
+            path.watch = true;
+            rest
+        }
+        rest => rest,
+    };
+    let rest = match rest {
+        // Namespaces are objects themselves; these are theirs, not those of something in them.
+        ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => rest,
+        ["namespaces", namespace, rest @ ..] if !rest.is_empty() => {
+            (*namespace).clone_into(&mut path.namespace);
+            if namespace.is_empty() {
+                return Route::Unknown;
+            }
+            rest
+        }
+        rest => rest,
+    };
+    let (resource, name, subresource) = match rest {
+        [resource] => (*resource, "", ""),
+        [resource, name] => (*resource, *name, ""),
+        [resource, name, subresource] => (*resource, *name, *subresource),
+        _ => return Route::Unknown,
+    };
+    if resource.is_empty() || (rest.len() > 1 && name.is_empty()) || (rest.len() > 2 && subresource.is_empty()) {
+        return Route::Unknown;
+    }
+    resource.clone_into(&mut path.resource);
+    name.clone_into(&mut path.name);
+    subresource.clone_into(&mut path.subresource);
+    Route::Resource(path)
+}
+
+fn decode_percent(text: &str) -> Option<String> {
+    if !text.contains('%') {
+        return Some(text.to_owned());
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            bytes.push(byte);
+            continue;
+        }
+        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+        let (high, low) = (digit(rest.next())?, digit(rest.next())?);
+        bytes.push((high * 16 + low) as u8);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The parameters of a query, decoded.
+pub fn query(text: &str) -> Vec<(String, String)> {
+    text.split('&')
+        .filter(|pair| !pair.is_empty())
+        .filter_map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let decode = |text: &str| decode_percent(&text.replace('+', " "));
+            Some((decode(name)?, decode(value)?))
+        })
+        .collect()
+}
+
+/// The verb of a request to a resource.
+pub fn verb(method: &Method, path: &ResourcePath, options: &Options) -> Result<Verb, ApiError> {
+    let collection = path.name.is_empty();
+    Ok(match *method {
+        Method::GET | Method::HEAD if path.subresource.is_empty() && (options.watch || path.watch) => Verb::Watch,
+        Method::GET | Method::HEAD if collection => Verb::List,
+        Method::GET | Method::HEAD => Verb::Get,
+        Method::POST if collection || !path.subresource.is_empty() => Verb::Create,
+        Method::PUT if !collection => Verb::Update,
+        Method::PATCH if !collection => Verb::Patch,
+        Method::DELETE if collection => Verb::DeleteCollection,
+        Method::DELETE => Verb::Delete,
+        _ => return Err(ApiError::method_not_allowed()),
+    })
+}
+
+/// Reads the query parameters of a request to a resource.
+pub fn options(query: &[(String, String)], mutates: bool) -> Result<Options, ApiError> {
+    let mut options = Options::default();
+    for (name, value) in query {
+        match name.as_str() {
+            "dryRun" if value == "All" => options.dry_run = true,
+            "dryRun" => {
+                let message = format!("Unsupported value: {value:?}: supported values: \"All\"");
+                return Err(unsupported("dryRun", message));
+            }
+            "fieldManager" => {
+                if value.len() > 128 {
+                    return Err(unsupported("fieldManager", "Too long: may not be more than 128 bytes".to_owned()));
+                }
+                options.field_manager = Some(value.clone());
+            }
+            "fieldValidation" => {
+                options.field_validation = match value.as_str() {
+                    "Ignore" => FieldValidation::Ignore,
+                    "" | "Warn" => FieldValidation::Warn,
+                    "Strict" => FieldValidation::Strict,
+                    _ if mutates => {
+                        let message = format!(
+                            "Unsupported value: {value:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
+                        );
+                        return Err(unsupported("fieldValidation", message));
+                    }
+                    _ => FieldValidation::default(),
+                };
+            }
+            "force" => options.force = truth(value),
+            "labelSelector" => options.label_selector.clone_from(value),
+            "fieldSelector" => options.field_selector.clone_from(value),
+            "limit" => options.limit = number(name, value)?.unwrap_or_default() as usize,
+            "continue" => options.continue_token.clone_from(value),
+            "resourceVersion" => options.resource_version.clone_from(value),
+            "resourceVersionMatch" => options.resource_version_match.clone_from(value),
+            "watch" => options.watch = truth(value),
+            "allowWatchBookmarks" => options.bookmarks = truth(value),
+            "sendInitialEvents" if !value.is_empty() => options.send_initial_events = Some(truth(value)),
+            "timeoutSeconds" => options.timeout_seconds = number(name, value)?,
+            "propagationPolicy" if !value.is_empty() => options.propagation_policy = Some(value.clone()),
+            "orphanDependents" if !value.is_empty() => options.orphan_dependents = Some(truth(value)),
+            _ => {}
+        }
+    }
+    Ok(options)
+}
+
+fn unsupported(field: &str, message: String) -> ApiError {
+    ApiError::invalid_options("Options", &[cause("FieldValueNotSupported", field, message)])
+}
+
+/// As the real server reads booleans: present and not `false` or `0`.
+fn truth(value: &str) -> bool {
+    !matches!(value, "false" | "0" | "False" | "FALSE")
+}
+
+fn number(name: &str, value: &str) -> Result<Option<u64>, ApiError> {
+    if value.is_empty() {
+        return Ok(None);
+    }
+    match value.parse::<i64>() {
+        Ok(number) => Ok(Some(u64::try_from(number).unwrap_or_default())),
+        Err(_) => Err(ApiError::bad_request(format!(
+            "unable to decode query parameter {name:?}: strconv.ParseInt: parsing {value:?}: invalid syntax"
+        ))),
+    }
+}

@@ -1,0 +1,168 @@
+//! The resources that are served at this moment: the built-in ones and those of established custom resource definitions.
+//!
+//! Readers take a snapshot and work with it; a change of the definitions makes a new snapshot.
+
+mod builtin;
+pub mod custom;
+mod definition;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use serde_json::Value;
+
+pub use definition::{Behaviour, Resource, Version, ScalePaths};
+
+use crate::storage::Store;
+
+/// Under which name objects are stored: `PLURAL` or `PLURAL.GROUP`.
+pub fn storage_name(group: &str, plural: &str) -> String {
+    if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
+}
+
+/// The name under which custom resource definitions are stored.
+pub const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
+
+/// The resources at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// All of them, the built-in ones first, custom ones by group and name.
+    pub resources: Vec<Arc<Resource>>,
+    by_name: HashMap<(String, String), Arc<Resource>>,
+    /// Counts changes, so that documents made from a snapshot can be cached.
+    pub serial: u64,
+}
+
+impl Snapshot {
+    fn new(resources: Vec<Arc<Resource>>, serial: u64) -> Self {
+        let by_name = resources
+            .iter()
+            .map(|resource| ((resource.group.clone(), resource.plural.clone()), Arc::clone(resource)))
+            .collect();
+        Self { resources, by_name, serial }
+    }
+
+    /// A resource by group and plural name.
+    pub fn find(&self, group: &str, plural: &str) -> Option<&Arc<Resource>> {
+        self.by_name.get(&(group.to_owned(), plural.to_owned()))
+    }
+
+    /// The resource whose objects are stored under this name.
+    pub fn by_storage(&self, storage: &str) -> Option<&Arc<Resource>> {
+        self.resources.iter().find(|resource| resource.storage.as_ref() == storage)
+    }
+
+    /// A resource by group and kind.
+    pub fn by_kind(&self, group: &str, kind: &str) -> Option<&Arc<Resource>> {
+        self.resources.iter().find(|resource| resource.group == group && resource.kind == kind)
+    }
+
+    /// Whether the group exists.
+    pub fn has_group(&self, group: &str) -> bool {
+        self.resources.iter().any(|resource| resource.group == group)
+    }
+
+    /// Whether the group has the version.
+    pub fn has_version(&self, group: &str, version: &str) -> bool {
+        self.resources.iter().any(|resource| resource.group == group && resource.served(version).is_some())
+    }
+
+    /// The groups in the order of discovery, each with its served versions by preference.
+    pub fn groups(&self) -> Vec<(String, Vec<String>)> {
+        let mut groups: Vec<(String, Vec<String>)> = Vec::new();
+        for resource in &self.resources {
+            let at = match groups.iter().position(|(group, _)| *group == resource.group) {
+                Some(at) => at,
+                None => {
+                    groups.push((resource.group.clone(), Vec::new()));
+                    groups.len() - 1
+                }
+            };
+            if let Some((_, versions)) = groups.get_mut(at) {
+                for version in resource.versions.iter().filter(|version| version.served) {
+                    if !versions.contains(&version.name) {
+                        versions.push(version.name.clone());
+                    }
+                }
+            }
+        }
+        for (_, versions) in &mut groups {
+            versions.sort_by(|left, right| custom::version_priority(right).cmp(&custom::version_priority(left)));
+        }
+        groups.retain(|(_, versions)| !versions.is_empty());
+        groups
+    }
+}
+
+/// The registry.
+#[derive(Debug)]
+pub struct Registry {
+    snapshot: RwLock<Arc<Snapshot>>,
+    /// Reloads are one at a time, or an older one could win.
+    reloading: parking_lot::Mutex<()>,
+}
+
+impl Default for Registry {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Registry {
+    /// With the built-in resources alone.
+    pub fn new() -> Self {
+        let resources = builtin::resources().into_iter().map(Arc::new).collect();
+        Self { snapshot: RwLock::new(Arc::new(Snapshot::new(resources, 0))), reloading: parking_lot::Mutex::new(()) }
+    }
+
+    /// The resources now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot.read())
+    }
+
+    /// Reads the definitions again; what did not change is kept, with its compiled schemas.
+    pub fn reload(&self, store: &Store) {
+        let _one_at_a_time = self.reloading.lock();
+        let old = self.snapshot();
+        let mut resources: Vec<_> = old.resources.iter().filter(|resource| resource.custom.is_none()).cloned().collect();
+        let definitions = store.list(DEFINITIONS, None, None, None).map(|list| list.objects).unwrap_or_default();
+        let mut custom = Vec::new();
+        for (name, stored) in definitions {
+            let Ok(definition) = stored.value() else { continue };
+            if !custom::is_established(&definition) {
+                continue;
+            }
+            let same = old.resources.iter().find(|resource| {
+                resource.custom.as_ref().is_some_and(|origin| custom::is_origin(&definition, origin))
+            });
+            let resource = match same {
+                Some(same) => Arc::clone(same),
+                None => match custom::resource(&definition, store.revision()) {
+                    Ok(resource) => Arc::new(resource),
+                    Err(causes) => {
+                        tracing::error!(definition = %name.name, ?causes, "unable to serve a stored definition");
+                        continue;
+                    }
+                },
+            };
+            custom.push(resource);
+        }
+        custom.sort_by(|left, right| (&left.group, &left.plural).cmp(&(&right.group, &right.plural)));
+        resources.extend(custom);
+        *self.snapshot.write() = Arc::new(Snapshot::new(resources, old.serial + 1));
+        // Watches of resources that are gone or changed find out now, not at their next event.
+        let now = self.snapshot();
+        for resource in old.resources.iter().filter(|resource| resource.custom.is_some()) {
+            let same = now.find(&resource.group, &resource.plural).is_some_and(|now| Arc::ptr_eq(now, resource));
+            if !same {
+                store.wake(&resource.storage);
+            }
+        }
+    }
+}
+
+/// Text at a path, or the empty text.
+pub(crate) fn text<'value>(value: &'value Value, pointer: &str) -> &'value str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}

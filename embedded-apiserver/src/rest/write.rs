@@ -1,0 +1,306 @@
+//! Create and update: from a body to a stored object.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use super::object::{is_deleting, metadata_text, set_metadata};
+use super::{ApiError, Core, Reply, Request, convert, prepare, strategy};
+use crate::registry::{Behaviour, custom};
+use crate::storage::{Change, Encoded, Expect, Guard, Key, Store, Stored, Write, WriteError};
+
+/// How often a write that lost a race is tried again before the client is told.
+pub const ATTEMPTS: usize = 16;
+
+/// Creates an object from a body.
+pub async fn create(core: &Arc<Core>, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, ApiError> {
+    let (mut object, mut findings) = prepare::decode(request.format, &request.body)?;
+    prepare::check_type(request, &mut object)?;
+    findings.extend(prepare::prune_and_default(request, &mut object)?);
+    prepare::judge_findings(request, findings, warnings, false)?;
+    if !metadata_text(&object, "resourceVersion").is_empty() {
+        return Err(ApiError::unclassified("resourceVersion should not be set on objects to be created"));
+    }
+    create_object(core, request, object, true).await
+}
+
+/// Creates a decoded object; `manage` records its fields' manager.
+pub async fn create_object(
+    core: &Arc<Core>,
+    request: &Request,
+    mut object: Value,
+    manage: bool,
+) -> Result<Reply, ApiError> {
+    prepare::check_place(request, &mut object)?;
+    check_namespace(core, request, metadata_text(&object, "name"))?;
+    let generated = prepare::generate_name(&mut object);
+    if generated {
+        strategy::default(&request.resource, &mut object);
+    }
+    prepare::create(request, &mut object, manage)?;
+    prepare::check(request, &object, None)?;
+    let name = metadata_text(&object, "name").to_owned();
+    let taken = |stored: &Stored| {
+        if generated && stored.deleting() {
+            ApiError::already_exists(request.subject(&name))
+        } else {
+            ApiError::already_exists(request.subject(&name))
+        }
+    };
+    if request.resource.custom.as_ref().is_some_and(|origin| origin.terminating) {
+        let why = "create not allowed while custom resource definition is terminating";
+        return Err(ApiError::forbidden(request.subject(&name), why));
+    }
+    let key = request.key(&name);
+    if request.options.dry_run {
+        if let Some(stored) = core.store.get(&key) {
+            return Err(taken(&stored));
+        }
+        return value_reply(201, &object);
+    }
+    let mut guards = Vec::new();
+    if request.resource.namespaced {
+        guards.push(Guard::Live(Key::new(&NAMESPACES.into(), "", &request.namespace)));
+    }
+    if request.resource.custom.is_some() {
+        guards.push(Guard::Live(Key::new(&crate::registry::DEFINITIONS.into(), "", &request.resource.storage)));
+    }
+    let written = put(core, request, &name, Expect::Absent, object, guards).await;
+    let stored = match written {
+        Ok(stored) => stored,
+        Err(WriteError::Exists(stored)) => return Err(taken(&stored)),
+        Err(WriteError::Guard) => {
+            check_namespace(core, request, &name)?;
+            return Err(ApiError::unavailable("the namespace changed at the same time; try again"));
+        }
+        Err(error) => return Err(storage_error(request, &name, &error)),
+    };
+    after_write(core, request.resource.behaviour, &name).await;
+    Ok(Reply::Object { code: 201, bytes: convert::bytes(&request.resource, &request.version, &stored)? })
+}
+
+/// The storage name of namespaces.
+pub const NAMESPACES: &str = "namespaces";
+
+/// New objects need a namespace that exists and stays.
+fn check_namespace(core: &Core, request: &Request, name: &str) -> Result<(), ApiError> {
+    if !request.resource.namespaced {
+        return Ok(());
+    }
+    let namespace = &request.namespace;
+    let key = Key::new(&NAMESPACES.into(), "", namespace);
+    let Some(stored) = core.store.get(&key) else {
+        return Err(ApiError::not_found(super::Subject { group: "", kind: NAMESPACES, name: namespace }));
+    };
+    if stored.deleting() {
+        let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+        return Err(ApiError::forbidden(request.subject(name), &why).with_cause(&super::cause(
+            "NamespaceTerminating",
+            "metadata.namespace",
+            format!("namespace {namespace} is being terminated"),
+        )));
+    }
+    Ok(())
+}
+
+/// Replaces an object with a body.
+pub async fn update(core: &Arc<Core>, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, ApiError> {
+    let (mut object, mut findings) = prepare::decode(request.format, &request.body)?;
+    prepare::check_type(request, &mut object)?;
+    findings.extend(prepare::prune_and_default(request, &mut object)?);
+    prepare::judge_findings(request, findings, warnings, false)?;
+    prepare::check_place(request, &mut object)?;
+    let missing = core.store.get(&request.key(&request.name)).is_none();
+    if missing
+        && request.subresource.is_empty()
+        && request.resource.allows_create_on_update()
+        && metadata_text(&object, "resourceVersion").is_empty()
+        && metadata_text(&object, "uid").is_empty()
+    {
+        return create_object(core, request, object, true).await;
+    }
+    if metadata_text(&object, "resourceVersion").is_empty() && !request.resource.allows_unconditional_update() {
+        let missing_version = super::cause(
+            "FieldValueInvalid",
+            "metadata.resourceVersion",
+            "Invalid value: 0: must be specified for an update",
+        );
+        if missing {
+            return Err(ApiError::not_found(request.subject(&request.name)));
+        }
+        return Err(ApiError::invalid(request.kind_subject(&request.name), &[missing_version]));
+    }
+    replace(core, request, true, |_| Ok(object.clone())).await
+}
+
+/// Reads the object, has it changed, writes it; goes round again when another write came between.
+///
+/// A revision in the changed object is a condition: if it is not the present one, the write is refused. `manage`
+/// records the manager of the changed fields.
+pub async fn replace(
+    core: &Arc<Core>,
+    request: &Request,
+    manage: bool,
+    mut change: impl FnMut(&Value) -> Result<Value, ApiError>,
+) -> Result<Reply, ApiError> {
+    let name = &request.name;
+    let key = request.key(name);
+    for _ in 0..ATTEMPTS {
+        let stored = core.store.get(&key).ok_or_else(|| ApiError::not_found(request.subject(name)))?;
+        let live = convert::load(&request.resource, &request.version, &stored)?;
+        let mut object = change(&live)?;
+        let wanted = metadata_text(&object, "resourceVersion");
+        if !wanted.is_empty() && wanted != stored.revision.to_string() {
+            return Err(ApiError::modified(request.subject(name)));
+        }
+        let uid = metadata_text(&object, "uid");
+        if !uid.is_empty() && uid != metadata_text(&live, "uid") {
+            let why = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                metadata_text(&live, "uid")
+            );
+            return Err(ApiError::conflict(request.subject(name), &why));
+        }
+        prepare::update(request, &live, &mut object, manage)?;
+        set_metadata(&mut object, "resourceVersion", Some(stored.revision.to_string().into()));
+        prepare::check(request, &object, Some(&live))?;
+        if prepare::is_finished(request, &object) {
+            if request.options.dry_run {
+                return value_reply(200, &object);
+            }
+            match remove(&core.store, &key, &stored, Vec::new()).await {
+                Ok(_) => {
+                    after_write(core, request.resource.behaviour, name).await;
+                    return value_reply(200, &object);
+                }
+                Err(WriteError::Conflict(_) | WriteError::NotFound) => continue,
+                Err(error) => return Err(storage_error(request, name, &error)),
+            }
+        }
+        if prepare::is_unchanged(&live, &object) {
+            return Ok(Reply::Object { code: 200, bytes: convert::bytes(&request.resource, &request.version, &stored)? });
+        }
+        if request.options.dry_run {
+            return value_reply(200, &object);
+        }
+        match put(core, request, name, Expect::Revision(stored.revision), object, Vec::new()).await {
+            Ok(stored) => {
+                after_write(core, request.resource.behaviour, name).await;
+                return Ok(Reply::Object {
+                    code: 200,
+                    bytes: convert::bytes(&request.resource, &request.version, &stored)?,
+                });
+            }
+            Err(WriteError::Conflict(_) | WriteError::NotFound) => {}
+            Err(error) => return Err(storage_error(request, name, &error)),
+        }
+    }
+    Err(ApiError::modified(request.subject(name)))
+}
+
+/// Writes an object of the request's version.
+async fn put(
+    core: &Core,
+    request: &Request,
+    name: &str,
+    expect: Expect,
+    object: Value,
+    guards: Vec<Guard>,
+) -> Result<Arc<Stored>, WriteError> {
+    let object = convert::to_storage(&request.resource, &request.version, object);
+    let encoded = Encoded::new(&object).map_err(|error| WriteError::Unavailable(error.to_string().into()))?;
+    core.store.write(Write { key: request.key(name), expect, guards, change: Change::Put(encoded) }).await
+}
+
+/// Removes an object in the given revision. Watchers get its last stored state.
+pub async fn remove(
+    store: &Store,
+    key: &Key,
+    stored: &Stored,
+    guards: Vec<Guard>,
+) -> Result<Arc<Stored>, WriteError> {
+    let unreadable = |error: &dyn std::fmt::Display| WriteError::Unavailable(error.to_string().into());
+    let last = stored.value().map_err(|error| unreadable(&error))?;
+    let encoded = Encoded::new(&last).map_err(|error| unreadable(&error))?;
+    let expect = Expect::Revision(stored.revision);
+    store.write(Write { key: key.clone(), expect, guards, change: Change::Delete(encoded) }).await
+}
+
+/// Errors of the store that a client can only be told.
+pub fn storage_error(request: &Request, name: &str, error: &WriteError) -> ApiError {
+    match error {
+        WriteError::Exists(_) => ApiError::already_exists(request.subject(name)),
+        WriteError::Conflict(_) => ApiError::modified(request.subject(name)),
+        WriteError::NotFound => ApiError::not_found(request.subject(name)),
+        WriteError::Guard => ApiError::unavailable("the object changed at the same time; try again"),
+        WriteError::Unavailable(_) => ApiError::unclassified(error.to_string()),
+    }
+}
+
+/// An object that is answered but was not read from the store.
+pub fn value_reply(code: u16, object: &Value) -> Result<Reply, ApiError> {
+    let bytes = serde_json::to_vec(object).map_err(ApiError::internal)?.into();
+    Ok(Reply::Object { code, bytes })
+}
+
+/// Changes a stored object for the server's own purposes; `change` says whether there is anything to write.
+///
+/// An object that is being deleted and has nothing left to wait for is removed.
+pub async fn rewrite(
+    core: &Core,
+    key: &Key,
+    mut change: impl FnMut(&mut Value) -> bool,
+) -> Result<(), WriteError> {
+    loop {
+        let Some(stored) = core.store.get(key) else { return Ok(()) };
+        let unreadable = |error: &dyn std::fmt::Display| WriteError::Unavailable(error.to_string().into());
+        let mut object = stored.value().map_err(|error| unreadable(&error))?;
+        let changed = change(&mut object);
+        let registry = core.registry.snapshot();
+        let held = registry.by_storage(&key.resource).is_some_and(|resource| strategy::holds_back_deletion(resource, &object));
+        let written = if is_deleting(&object) && super::object::finalizers(&object).is_empty() && !held {
+            let guards = match key.resource.as_ref() {
+                NAMESPACES => vec![Guard::NamespaceEmpty(key.object.name.to_string())],
+                // A definition has the name under which its objects are stored.
+                crate::registry::DEFINITIONS => vec![Guard::ResourceEmpty(Arc::clone(&key.object.name))],
+                _ => Vec::new(),
+            };
+            remove(&core.store, key, &stored, guards).await
+        } else if changed {
+            let encoded = Encoded::new(&object).map_err(|error| unreadable(&error))?;
+            let expect = Expect::Revision(stored.revision);
+            core.store.write(Write { key: key.clone(), expect, guards: Vec::new(), change: Change::Put(encoded) }).await
+        } else {
+            return Ok(());
+        };
+        match written {
+            Ok(_) => return Ok(()),
+            Err(WriteError::Conflict(_) | WriteError::NotFound) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// What follows a write before it is answered: definitions are settled and served.
+pub async fn after_write(core: &Arc<Core>, behaviour: Behaviour, name: &str) {
+    if behaviour == Behaviour::CustomResourceDefinition {
+        settle_definition(core, name).await;
+    }
+}
+
+/// Brings a definition's status in order and the served resources up to date.
+pub async fn settle_definition(core: &Core, name: &str) {
+    let key = Key::new(&crate::registry::DEFINITIONS.into(), "", name);
+    let now = super::now_text(jiff::Timestamp::now());
+    let settled = rewrite(core, &key, |definition| {
+        let status = custom::settled_status(definition, &core.registry.snapshot(), &now);
+        let changed = definition.get("status") != Some(&status);
+        super::object::set_field(definition, "status", Some(status));
+        changed
+    })
+    .await;
+    if let Err(error) = settled {
+        tracing::error!(definition = name, %error, "unable to settle a definition");
+    }
+    core.registry.reload(&core.store);
+}

@@ -1,0 +1,144 @@
+//! Accepting connections: TLS, who the client certificate names, HTTP/1.1 and HTTP/2.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+
+use crate::access::User;
+use crate::http::Body;
+use crate::server::ApiServer;
+
+/// How many connections there may be; more wait.
+const CONNECTIONS: usize = 4096;
+/// How long a handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long open requests have after the shutdown began. Watches never end by themselves.
+const GRACE: Duration = Duration::from_secs(2);
+/// Answers smaller than this are not worth packing.
+const COMPRESS_FROM: u64 = 128 << 10;
+
+/// Serves until cancelled.
+pub(super) async fn run(
+    server: ApiServer,
+    socket: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    shutdown: CancellationToken,
+) {
+    let acceptor = TlsAcceptor::from(tls);
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    let closing = CancellationToken::new();
+    loop {
+        let accepted = tokio::select! {
+            () = shutdown.cancelled() => break,
+            accepted = accept(&socket, &room) => accepted,
+        };
+        let Some((stream, place)) = accepted else { continue };
+        let (server, acceptor, watcher, closing) =
+            (server.clone(), acceptor.clone(), graceful.watcher(), closing.clone());
+        tokio::spawn(async move {
+            let _place = place;
+            tokio::select! {
+                () = closing.cancelled() => {}
+                () = connection(server, acceptor, stream, watcher) => {}
+            }
+        });
+    }
+    drop(socket);
+    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+        closing.cancel();
+    }
+}
+
+async fn accept(socket: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(room).acquire_owned().await.ok()?;
+    match socket.accept().await {
+        Ok((stream, _)) => {
+            // Events are small and must not wait for more.
+            let _ = stream.set_nodelay(true);
+            Some((stream, place))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "unable to accept a connection");
+            // Out of descriptors, most likely: trying at once would only spin.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            None
+        }
+    }
+}
+
+async fn connection(
+    server: ApiServer,
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    watcher: hyper_util::server::graceful::Watcher,
+) {
+    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            return;
+        }
+        Err(_) => return,
+    };
+    let user = user_of(stream.get_ref().1);
+    let answer = tower::service_fn(move |request: Request<Incoming>| {
+        let handler = server.handler();
+        let user = user.clone();
+        async move { Ok::<Response<Body>, Infallible>(handler.handle(user, request).await) }
+    });
+    let worth_it = |_: http::StatusCode, _: http::Version, headers: &http::HeaderMap, _: &http::Extensions| {
+        let length = headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
+        length.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length >= COMPRESS_FROM)
+    };
+    let service = tower::ServiceBuilder::new()
+        .layer(CompressionLayer::new().gzip(true).quality(CompressionLevel::Fastest).compress_when(worth_it))
+        .map_response(|response: Response<Body>| with_length(response))
+        .service(answer);
+    let service = hyper_util::service::TowerToHyperService::new(service.boxed_clone());
+    let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(hyper_util::rt::TokioTimer::new());
+    builder.http2().timer(hyper_util::rt::TokioTimer::new()).max_concurrent_streams(1000);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended");
+    }
+}
+
+/// Puts the length of whole bodies into the headers, where the compression looks for it.
+fn with_length(mut response: Response<Body>) -> Response<Body> {
+    if let Some(length) = http_body::Body::size_hint(response.body()).exact() {
+        response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+    }
+    response
+}
+
+/// Who the verified client certificate names: the common name is the user, the organizations are the groups.
+fn user_of(connection: &rustls::ServerConnection) -> User {
+    let Some(certificate) = connection.peer_certificates().and_then(|chain| chain.first()) else {
+        return User::anonymous();
+    };
+    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else {
+        return User::anonymous();
+    };
+    let subject = certificate.subject();
+    let texts = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
+    let name = texts(subject.iter_common_name().filter_map(|name| name.as_str().ok()).collect());
+    let groups = texts(subject.iter_organization().filter_map(|name| name.as_str().ok()).collect());
+    match name.into_iter().next() {
+        Some(name) if !name.is_empty() => User::from_certificate(name, groups),
+        _ => User::anonymous(),
+    }
+}
