@@ -45,10 +45,7 @@ impl CallError {
     /// A word for conditions and metrics: the registered reason, else the code.
     pub fn reason(&self) -> &'static str {
         match (self.facts.refusal, self.classified.reason) {
-            (Some(Refusal::Unavailable), _) => "PROVIDER_UNAVAILABLE",
-            (Some(Refusal::Paused), _) => "PROVIDER_PAUSED",
-            (Some(Refusal::Busy), _) => "PROVIDER_BUSY",
-            (Some(Refusal::CapabilityMissing), _) => "CAPABILITY_MISSING",
+            (Some(refusal), _) => refusal.name(),
             (None, Some(reason)) => reason.wire_name(),
             (None, None) => code_name(self.classified.code),
         }

@@ -3,10 +3,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actuator_proto::limits::KEEP_ALIVE_INTERVAL;
+use actuator_proto::limits::{KEEP_ALIVE_INTERVAL, MAX_STRING_BYTES, bounded_text};
 use http::Uri;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -34,6 +35,7 @@ pub(crate) struct Connection {
     sender: http2::SendRequest<Body>,
     origin: Uri,
     closed: CancellationToken,
+    why: Arc<OnceLock<String>>,
 }
 
 /// The stream under a connection.
@@ -60,12 +62,20 @@ impl Connection {
             .map_err(|error| format!("the peer does not speak HTTP/2: {error}"))?;
         let closed = CancellationToken::new();
         let closes = closed.clone().drop_guard();
+        let why = Arc::<OnceLock<String>>::default();
+        let because = why.clone();
         tokio::spawn(async move {
-            // Why it ended is told by the calls that it took along.
-            let _ = connection.await;
+            if let Err(error) = connection.await {
+                because.get_or_init(|| chain(&error));
+            }
             drop(closes);
         });
-        Ok(Self { sender, origin, closed })
+        Ok(Self {
+            sender,
+            origin,
+            closed,
+            why,
+        })
     }
 
     /// Ends when the connection has ended.
@@ -77,12 +87,28 @@ impl Connection {
         self.closed.is_cancelled() || self.sender.is_closed()
     }
 
+    /// Why it has ended, in words.
+    pub(crate) fn why_closed(&self) -> Option<String> {
+        self.why.get().cloned()
+    }
+
     /// A client with the sizes of the contract.
     pub(crate) fn grpc(&self) -> tonic::client::Grpc<Self> {
         tonic::client::Grpc::with_origin(self.clone(), self.origin.clone())
             .max_decoding_message_size(actuator_proto::limits::MAX_MESSAGE_BYTES)
             .max_encoding_message_size(actuator_proto::limits::MAX_MESSAGE_BYTES)
     }
+}
+
+/// An error with its causes, bounded.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        words = format!("{words}: {error}");
+        source = error.source();
+    }
+    bounded_text(&words, MAX_STRING_BYTES)
 }
 
 impl tower::Service<http::Request<Body>> for Connection {

@@ -133,6 +133,18 @@ pub enum Refusal {
     CapabilityMissing,
 }
 
+impl Refusal {
+    /// The word for conditions and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unavailable => "PROVIDER_UNAVAILABLE",
+            Self::Paused => "PROVIDER_PAUSED",
+            Self::Busy => "PROVIDER_BUSY",
+            Self::CapabilityMissing => "CAPABILITY_MISSING",
+        }
+    }
+}
+
 /// What the host knows of a failed call besides its error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use actuator_proto::errors::table::RULES;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use tonic::Code;
 
 use crate::breaker::CircuitState;
+use crate::call_error::code_name;
+use crate::disposition::Refusal;
 use crate::rpc::{Lane, Rpc};
 use crate::snapshot::ProviderState;
 
@@ -159,6 +163,13 @@ impl HostMetrics {
     /// Forgets a provider that was removed, so that labels stay bounded.
     pub(crate) fn forget(&self, provider: &Arc<str>) {
         for rpc in Rpc::ALL {
+            for result in results() {
+                self.calls.remove(&CallLabels {
+                    provider: provider.clone(),
+                    rpc: rpc.name(),
+                    result,
+                });
+            }
             self.durations.remove(&RpcLabels {
                 provider: provider.clone(),
                 rpc: rpc.name(),
@@ -177,5 +188,21 @@ impl HostMetrics {
         };
         self.circuit.remove(&labels);
         self.ready.remove(&labels);
+        self.connections.remove(&labels);
+        self.sessions.remove(&labels);
+        self.pauses.remove(&labels);
     }
+}
+
+/// All values of the label `result`.
+fn results() -> impl Iterator<Item = &'static str> {
+    let reasons = RULES.iter().map(|rule| rule.reason.wire_name());
+    let codes = (0..=16).map(|code| code_name(Code::from(code)));
+    let refusals = [
+        Refusal::Unavailable,
+        Refusal::Paused,
+        Refusal::Busy,
+        Refusal::CapabilityMissing,
+    ];
+    reasons.chain(codes).chain(refusals.map(Refusal::name))
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use actuator_proto::v1::Readiness;
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 
 use crate::breaker::{Breaker, CircuitState};
 use crate::call_error::CallError;
@@ -23,6 +23,9 @@ use crate::rate::Bucket;
 use crate::rpc::Rpc;
 use crate::snapshot::{ProviderCapabilities, ProviderInfo, ProviderLimits, ProviderSnapshot, ProviderState};
 
+/// The most watches on one provider.
+const MAX_WATCHES: usize = 32;
+
 /// Schemas by kind and version, of one process of the provider.
 pub(crate) type Schemas = Arc<Mutex<HashMap<(String, String), Arc<ConfigSchema>>>>;
 
@@ -30,8 +33,6 @@ pub(crate) type Schemas = Arc<Mutex<HashMap<(String, String), Arc<ConfigSchema>>
 pub(crate) struct Session {
     /// Counts connections.
     pub(crate) connection: u64,
-    /// Counts processes.
-    pub(crate) number: u64,
     pub(crate) info: Arc<ProviderInfo>,
     pub(crate) channel: Connection,
     pub(crate) schemas: Schemas,
@@ -42,14 +43,12 @@ pub(crate) struct Session {
 impl Session {
     pub(crate) fn new(
         connection: u64,
-        number: u64,
         info: Arc<ProviderInfo>,
         channel: Connection,
         schemas: Schemas,
     ) -> Self {
         Self {
             connection,
-            number,
             info,
             channel,
             schemas,
@@ -98,6 +97,8 @@ pub(crate) struct Shared {
     pub(crate) reconfigured: Notify,
     /// Wakes those who wait for a session.
     pub(crate) session_changed: Notify,
+    /// How many watches may be open.
+    pub(crate) watches: Arc<Semaphore>,
     gone: AtomicBool,
     changes: broadcast::Sender<Arc<str>>,
 }
@@ -136,6 +137,7 @@ impl Shared {
             redial: Notify::new(),
             reconfigured: Notify::new(),
             session_changed: Notify::new(),
+            watches: Arc::new(Semaphore::new(MAX_WATCHES)),
             gone: AtomicBool::new(false),
             changes,
             host,
