@@ -36,6 +36,9 @@ pub const ANNOTATION_REVISION_HISTORY: &str = "cluster.outrigger.dev/revision-hi
 pub const ANNOTATION_DESIRED_REPLICAS: &str = "cluster.outrigger.dev/desired-replicas";
 /// Annotation on a MachineSet: the most machines its MachineDeployment allowed at the last scaling.
 pub const ANNOTATION_MAX_REPLICAS: &str = "cluster.outrigger.dev/max-replicas";
+/// Annotation on a MachineSet: while it is there, no machine is created. A MachineDeployment with the strategy OnDelete puts it
+/// on its old sets, so that a deleted machine is replaced by the new one.
+pub const ANNOTATION_DISABLE_MACHINE_CREATE: &str = "cluster.outrigger.dev/disable-machine-create";
 /// Annotation on a MachineDeployment: roll back to this revision (`0` means the previous one). It is taken away when done.
 pub const ANNOTATION_ROLLBACK_TO: &str = "cluster.outrigger.dev/rollback-to";
 /// Annotation on a MachineDeployment or MachineSet: the cluster-autoscaler never goes below it.
