@@ -45,7 +45,10 @@ struct Inner {
 
 impl std::fmt::Debug for ApiServer {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("ApiServer").field("store", &self.inner.handler.core.store).finish_non_exhaustive()
+        formatter
+            .debug_struct("ApiServer")
+            .field("store", &self.inner.handler.core.store)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,15 +99,24 @@ impl Builder {
         let queue = Arc::new(Queue::default());
         let observer = Arc::clone(&queue);
         store.observe(Box::new(move |event| observer.observe(event)));
-        let core = Arc::new(Core { store, registry: Registry::new(), queue });
+        let core = Arc::new(Core {
+            store,
+            registry: Registry::new(),
+            queue,
+        });
         for name in NAMESPACES {
-            create_namespace(&core.store, name).await.map_err(StartError::Namespaces)?;
+            create_namespace(&core.store, name)
+                .await
+                .map_err(StartError::Namespaces)?;
         }
         lifecycle::resume(&core).await;
         let shutdown = CancellationToken::new();
         tokio::spawn(lifecycle::run(Arc::clone(&core), shutdown.clone()));
         Ok(ApiServer {
-            inner: Arc::new(Inner { handler: Arc::new(Handler::new(core)), _lifecycle: shutdown.drop_guard() }),
+            inner: Arc::new(Inner {
+                handler: Arc::new(Handler::new(core)),
+                _lifecycle: shutdown.drop_guard(),
+            }),
         })
     }
 }
@@ -124,7 +136,12 @@ async fn create_namespace(store: &Store, name: &str) -> Result<(), WriteError> {
     });
     let encoded = Encoded::new(&namespace).map_err(|error| WriteError::Unavailable(error.to_string().into()))?;
     let key = Key::new(&"namespaces".into(), "", name);
-    let write = Write { key, expect: Expect::Absent, guards: Vec::new(), change: Change::Put(encoded) };
+    let write = Write {
+        key,
+        expect: Expect::Absent,
+        guards: Vec::new(),
+        change: Change::Put(encoded),
+    };
     match store.write(write).await {
         Ok(_) | Err(WriteError::Exists(_)) => Ok(()),
         Err(error) => Err(error),
@@ -140,7 +157,10 @@ impl ApiServer {
     /// The server as a service for in-process clients, who are administrators:
     /// `kube::Client::new(server.service(), "default")`.
     pub fn service(&self) -> Service {
-        Service { server: self.clone(), user: User::admin() }
+        Service {
+            server: self.clone(),
+            user: User::admin(),
+        }
     }
 
     /// The present revision of the objects.

@@ -4,7 +4,9 @@ use embedded_apiserver::ApiServer;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{
+    Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams,
+};
 use kube::core::{ApiResource, GroupVersionKind};
 use serde_json::json;
 
@@ -51,13 +53,20 @@ fn widget_definition() -> CustomResourceDefinition {
 
 fn widgets(client: &kube::Client) -> Api<DynamicObject> {
     let kind = GroupVersionKind::gvk("example.com", "v1", "Widget");
-    Api::namespaced_with(client.clone(), "default", &ApiResource::from_gvk_with_plural(&kind, "widgets"))
+    Api::namespaced_with(
+        client.clone(),
+        "default",
+        &ApiResource::from_gvk_with_plural(&kind, "widgets"),
+    )
 }
 
 async fn with_widgets() -> (kube::Client, Api<DynamicObject>) {
     let client = client().await;
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
-    definitions.create(&PostParams::default(), &widget_definition()).await.unwrap();
+    definitions
+        .create(&PostParams::default(), &widget_definition())
+        .await
+        .unwrap();
     let api = widgets(&client);
     (client, api)
 }
@@ -72,10 +81,16 @@ fn widget(name: &str, spec: serde_json::Value) -> DynamicObject {
 #[tokio::test]
 async fn a_definition_serves_its_objects_as_soon_as_it_is_created() {
     let (_, api) = with_widgets().await;
-    let made = api.create(&PostParams::default(), &widget("a", json!({ "color": "red" }))).await.unwrap();
+    let made = api
+        .create(&PostParams::default(), &widget("a", json!({ "color": "red" })))
+        .await
+        .unwrap();
     assert_eq!(made.metadata.generation, Some(1));
     assert!(made.metadata.uid.is_some() && made.metadata.creation_timestamp.is_some());
-    assert_eq!(api.get("a").await.unwrap().metadata.resource_version, made.metadata.resource_version);
+    assert_eq!(
+        api.get("a").await.unwrap().metadata.resource_version,
+        made.metadata.resource_version
+    );
     let listed = api.list(&ListParams::default()).await.unwrap();
     assert_eq!(listed.items.len(), 1);
 
@@ -98,9 +113,17 @@ async fn a_definition_serves_its_objects_as_soon_as_it_is_created() {
 #[tokio::test]
 async fn a_watch_sees_every_change_in_order() {
     let (_, api) = with_widgets().await;
-    let start = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    let start = api
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .metadata
+        .resource_version
+        .unwrap();
     let mut watch = api.watch(&WatchParams::default(), &start).await.unwrap().boxed();
-    api.create(&PostParams::default(), &widget("a", json!({}))).await.unwrap();
+    api.create(&PostParams::default(), &widget("a", json!({})))
+        .await
+        .unwrap();
     let patch = Patch::Merge(json!({ "spec": { "replicas": 3 } }));
     api.patch("a", &PatchParams::default(), &patch).await.unwrap();
     api.delete("a", &DeleteParams::default()).await.unwrap();
@@ -121,24 +144,41 @@ async fn a_watch_sees_every_change_in_order() {
 #[tokio::test]
 async fn the_status_is_apart_from_the_spec() {
     let (_, api) = with_widgets().await;
-    api.create(&PostParams::default(), &widget("a", json!({ "replicas": 2 }))).await.unwrap();
+    api.create(&PostParams::default(), &widget("a", json!({ "replicas": 2 })))
+        .await
+        .unwrap();
     let both = Patch::Merge(json!({ "spec": { "replicas": 9 }, "status": { "replicas": 1 } }));
     let status = api.patch_status("a", &PatchParams::default(), &both).await.unwrap();
-    assert_eq!((&status.data["spec"]["replicas"], &status.data["status"]["replicas"]), (&json!(2), &json!(1)));
+    assert_eq!(
+        (&status.data["spec"]["replicas"], &status.data["status"]["replicas"]),
+        (&json!(2), &json!(1))
+    );
     assert_eq!(status.metadata.generation, Some(1));
     let spec = api.patch("a", &PatchParams::default(), &both).await.unwrap();
-    assert_eq!((&spec.data["spec"]["replicas"], &spec.data["status"]["replicas"]), (&json!(9), &json!(1)));
+    assert_eq!(
+        (&spec.data["spec"]["replicas"], &spec.data["status"]["replicas"]),
+        (&json!(9), &json!(1))
+    );
     assert_eq!(spec.metadata.generation, Some(2));
     let scale = api.get_scale("a").await.unwrap();
     assert_eq!(scale.spec.unwrap().replicas, Some(9));
-    api.patch_scale("a", &PatchParams::default(), &Patch::Merge(json!({ "spec": { "replicas": 4 } }))).await.unwrap();
+    api.patch_scale(
+        "a",
+        &PatchParams::default(),
+        &Patch::Merge(json!({ "spec": { "replicas": 4 } })),
+    )
+    .await
+    .unwrap();
     assert_eq!(api.get("a").await.unwrap().data["spec"]["replicas"], 4);
 }
 
 #[tokio::test]
 async fn a_patch_that_changes_nothing_writes_nothing() {
     let (_, api) = with_widgets().await;
-    let made = api.create(&PostParams::default(), &widget("a", json!({ "replicas": 2 }))).await.unwrap();
+    let made = api
+        .create(&PostParams::default(), &widget("a", json!({ "replicas": 2 })))
+        .await
+        .unwrap();
     let same = Patch::Merge(json!({ "spec": { "replicas": 2 } }));
     let after = api.patch("a", &PatchParams::default(), &same).await.unwrap();
     assert_eq!(after.metadata.resource_version, made.metadata.resource_version);
@@ -169,13 +209,27 @@ async fn a_namespace_takes_its_content_along() {
     let kube::Error::Api(missing) = maps.create(&PostParams::default(), &map).await.unwrap_err() else {
         panic!("no API error");
     };
-    assert_eq!((missing.code, missing.message.as_str()), (404, "namespaces \"work\" not found"));
+    assert_eq!(
+        (missing.code, missing.message.as_str()),
+        (404, "namespaces \"work\" not found")
+    );
     let namespace: Namespace = serde_json::from_value(json!({ "metadata": { "name": "work" } })).unwrap();
     namespaces.create(&PostParams::default(), &namespace).await.unwrap();
     maps.create(&PostParams::default(), &map).await.unwrap();
-    let since = namespaces.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    let since = namespaces
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .metadata
+        .resource_version
+        .unwrap();
     let mut watch = namespaces.watch(&WatchParams::default(), &since).await.unwrap().boxed();
-    let gone = namespaces.delete("work", &DeleteParams::default()).await.unwrap().left().unwrap();
+    let gone = namespaces
+        .delete("work", &DeleteParams::default())
+        .await
+        .unwrap()
+        .left()
+        .unwrap();
     assert_eq!(gone.status.unwrap().phase.as_deref(), Some("Terminating"));
     loop {
         if let WatchEvent::Deleted(namespace) = watch.try_next().await.unwrap().unwrap() {
@@ -200,7 +254,13 @@ async fn dependents_follow_their_owner() {
         .unwrap(),
     ]);
     maps.create(&PostParams::default(), &child).await.unwrap();
-    let since = maps.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    let since = maps
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .metadata
+        .resource_version
+        .unwrap();
     let mut watch = maps.watch(&WatchParams::default(), &since).await.unwrap().boxed();
     maps.delete("owner", &DeleteParams::default()).await.unwrap();
     let mut gone = Vec::new();

@@ -23,19 +23,28 @@ pub struct User {
 impl User {
     /// An in-process client: an administrator.
     pub fn admin() -> Self {
-        Self { name: ADMIN.to_owned(), groups: vec![MASTERS.to_owned(), "system:authenticated".to_owned()] }
+        Self {
+            name: ADMIN.to_owned(),
+            groups: vec![MASTERS.to_owned(), "system:authenticated".to_owned()],
+        }
     }
 
     /// Someone without credentials.
     pub fn anonymous() -> Self {
-        Self { name: ANONYMOUS.to_owned(), groups: vec!["system:unauthenticated".to_owned()] }
+        Self {
+            name: ANONYMOUS.to_owned(),
+            groups: vec!["system:unauthenticated".to_owned()],
+        }
     }
 
     /// From the subject of a verified client certificate: common name and organizations.
     pub fn from_certificate(common_name: String, organizations: Vec<String>) -> Self {
         let mut groups = organizations;
         groups.push("system:authenticated".to_owned());
-        Self { name: common_name, groups }
+        Self {
+            name: common_name,
+            groups,
+        }
     }
 
     /// Whether they showed no credentials.

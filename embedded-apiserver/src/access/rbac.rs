@@ -42,12 +42,17 @@ pub fn authorize(store: &Store, user: &User, attributes: &Attributes) -> bool {
 }
 
 fn granted(store: &Store, user: &User, attributes: &Attributes, bindings: &str, namespace: Option<&str>) -> bool {
-    let Ok(list) = store.list(bindings, namespace, None, None) else { return false };
-    list.objects.iter().filter_map(|(_, stored)| stored.value().ok()).any(|binding| {
-        array(&binding["subjects"]).any(|subject| subject_is(subject, user, namespace.unwrap_or_default()))
-            && role_of(store, &binding, namespace)
-                .is_some_and(|role| array(&role["rules"]).any(|rule| rule_allows(rule, attributes)))
-    })
+    let Ok(list) = store.list(bindings, namespace, None, None) else {
+        return false;
+    };
+    list.objects
+        .iter()
+        .filter_map(|(_, stored)| stored.value().ok())
+        .any(|binding| {
+            array(&binding["subjects"]).any(|subject| subject_is(subject, user, namespace.unwrap_or_default()))
+                && role_of(store, &binding, namespace)
+                    .is_some_and(|role| array(&role["rules"]).any(|rule| rule_allows(rule, attributes)))
+        })
 }
 
 fn role_of(store: &Store, binding: &Value, namespace: Option<&str>) -> Option<Value> {
@@ -79,12 +84,19 @@ fn rule_allows(rule: &Value, attributes: &Attributes) -> bool {
         return false;
     }
     if attributes.resource.is_empty() {
-        return array(&rule["nonResourceURLs"]).filter_map(Value::as_str).any(|pattern| {
-            pattern == attributes.path
-                || pattern.strip_suffix('*').is_some_and(|prefix| attributes.path.starts_with(prefix))
-        });
+        return array(&rule["nonResourceURLs"])
+            .filter_map(Value::as_str)
+            .any(|pattern| {
+                pattern == attributes.path
+                    || pattern
+                        .strip_suffix('*')
+                        .is_some_and(|prefix| attributes.path.starts_with(prefix))
+            });
     }
-    let subresource = attributes.resource.split_once('/').map(|(_, subresource)| format!("*/{subresource}"));
+    let subresource = attributes
+        .resource
+        .split_once('/')
+        .map(|(_, subresource)| format!("*/{subresource}"));
     let resource = has("resources", &attributes.resource)
         || subresource.is_some_and(|any| array(&rule["resources"]).any(|value| value == any.as_str()));
     let names = array(&rule["resourceNames"]).count();

@@ -5,7 +5,11 @@ use serde_json::{Value, json};
 use crate::registry::{Behaviour, Resource, Snapshot, Version};
 
 fn qualified(group: &str, version: &str) -> String {
-    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+    if group.is_empty() {
+        version.to_owned()
+    } else {
+        format!("{group}/{version}")
+    }
 }
 
 /// `/api`.
@@ -38,7 +42,10 @@ pub fn groups(snapshot: &Snapshot) -> Value {
 
 /// `/apis/GROUP`.
 pub fn group(snapshot: &Snapshot, name: &str) -> Option<Value> {
-    let (group, versions) = snapshot.groups().into_iter().find(|(group, _)| group == name && !group.is_empty())?;
+    let (group, versions) = snapshot
+        .groups()
+        .into_iter()
+        .find(|(group, _)| group == name && !group.is_empty())?;
     let mut json = group_json(&group, &versions);
     json["kind"] = "APIGroup".into();
     json["apiVersion"] = "v1".into();
@@ -55,16 +62,32 @@ fn subresources(resource: &Resource, version: &Version) -> Vec<Subresource> {
     const CHANGING: &[&str] = &["get", "patch", "update"];
     let mut found = Vec::new();
     if resource.behaviour == Behaviour::Pod {
-        found.push(Subresource { name: "eviction", kind: ("policy", "v1", "Eviction".to_owned()), verbs: &["create"] });
+        found.push(Subresource {
+            name: "eviction",
+            kind: ("policy", "v1", "Eviction".to_owned()),
+            verbs: &["create"],
+        });
     }
     if resource.behaviour == Behaviour::Namespace {
-        found.push(Subresource { name: "finalize", kind: ("", "", resource.kind.clone()), verbs: &["update"] });
+        found.push(Subresource {
+            name: "finalize",
+            kind: ("", "", resource.kind.clone()),
+            verbs: &["update"],
+        });
     }
     if version.scale.is_some() {
-        found.push(Subresource { name: "scale", kind: ("autoscaling", "v1", "Scale".to_owned()), verbs: CHANGING });
+        found.push(Subresource {
+            name: "scale",
+            kind: ("autoscaling", "v1", "Scale".to_owned()),
+            verbs: CHANGING,
+        });
     }
     if version.status {
-        found.push(Subresource { name: "status", kind: ("", "", resource.kind.clone()), verbs: CHANGING });
+        found.push(Subresource {
+            name: "status",
+            kind: ("", "", resource.kind.clone()),
+            verbs: CHANGING,
+        });
     }
     found
 }
@@ -181,7 +204,11 @@ fn aggregated_resource(resource: &Resource, version: &Version) -> Value {
         .into_iter()
         .map(|subresource| {
             let (group, named, kind) = &subresource.kind;
-            let (group, named) = if named.is_empty() { (resource.group.as_str(), version.name.as_str()) } else { (*group, *named) };
+            let (group, named) = if named.is_empty() {
+                (resource.group.as_str(), version.name.as_str())
+            } else {
+                (*group, *named)
+            };
             json!({
                 "subresource": subresource.name,
                 "responseKind": { "group": group, "version": named, "kind": kind },

@@ -31,7 +31,10 @@ pub struct Cache {
 fn document(value: &Value) -> Document {
     let bytes = serde_json::to_vec(value).unwrap_or_default();
     let hash = hex::encode_upper(sha2::Sha512::digest(&bytes));
-    Document { bytes: bytes.into(), hash }
+    Document {
+        bytes: bytes.into(),
+        hash,
+    }
 }
 
 impl Cache {
@@ -90,8 +93,14 @@ impl Cache {
         let mut paths = Map::new();
         for (group, versions) in snapshot.groups() {
             for version in versions {
-                let Some(document) = self.v3(snapshot, &group, &version) else { continue };
-                let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+                let Some(document) = self.v3(snapshot, &group, &version) else {
+                    continue;
+                };
+                let path = if group.is_empty() {
+                    format!("api/{version}")
+                } else {
+                    format!("apis/{group}/{version}")
+                };
                 let url = format!("/openapi/v3/{path}?hash={}", document.hash);
                 paths.insert(path, json!({ "serverRelativeURL": url }));
             }
@@ -113,20 +122,28 @@ fn info(resource: &Resource, version: &Version) -> ResourceInfo {
         scale: version.scale.is_some(),
         eviction: resource.behaviour == Behaviour::Pod,
         schema: version.raw_schema.as_deref().cloned(),
-        selectable_fields: if resource.custom.is_some() { version.selectable_fields.clone() } else { Vec::new() },
+        selectable_fields: if resource.custom.is_some() {
+            version.selectable_fields.clone()
+        } else {
+            Vec::new()
+        },
     }
 }
 
 /// A document as a response; with the right hash in the query it may be cached for good.
 pub fn response(document: &Document, headers: &HeaderMap, query: &[(String, String)]) -> Response<Body> {
     let etag = format!("\"{}\"", document.hash);
-    let known = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == etag.as_bytes());
+    let known = headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|known| known.as_bytes() == etag.as_bytes());
     let mut response = if known {
         render::whole(304, "application/json", Bytes::new())
     } else {
         render::whole(200, "application/json", document.bytes.clone())
     };
-    let fresh = query.iter().any(|(name, value)| name == "hash" && *value == document.hash);
+    let fresh = query
+        .iter()
+        .any(|(name, value)| name == "hash" && *value == document.hash);
     let headers = response.headers_mut();
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(ETAG, etag);

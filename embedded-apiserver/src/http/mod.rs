@@ -37,7 +37,10 @@ pub struct Handler {
 impl Handler {
     /// A handler over a core.
     pub fn new(core: Arc<Core>) -> Self {
-        Self { core, documents: documents::Cache::default() }
+        Self {
+            core,
+            documents: documents::Cache::default(),
+        }
     }
 
     /// Answers a request of a user.
@@ -72,7 +75,11 @@ impl Handler {
             Route::Resource(place) => self.resource(user, &head, place, &query, body).await,
             route => {
                 let verb = head.method.as_str().to_lowercase();
-                let attributes = Attributes { verb: verb.clone(), path: path.to_owned(), ..Attributes::default() };
+                let attributes = Attributes {
+                    verb: verb.clone(),
+                    path: path.to_owned(),
+                    ..Attributes::default()
+                };
                 let open = is_public(path) || is_discovery(&route);
                 if !open && !authorize(&self.core.store, &user, &attributes) {
                     return Err(ApiError::forbidden_path(&user.name, &verb, path));
@@ -104,7 +111,14 @@ impl Handler {
                     paths.push(format!("/apis/{group}"));
                     paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
                 }
-                for path in ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"] {
+                for path in [
+                    "/healthz",
+                    "/livez",
+                    "/openapi/v2",
+                    "/openapi/v3",
+                    "/readyz",
+                    "/version",
+                ] {
                     paths.push(path.to_owned());
                 }
                 json(json!({ "paths": paths }))
@@ -114,7 +128,9 @@ impl Handler {
                     let value = discovery::aggregated(&snapshot, core, version);
                     let mut response = render::value(200, &value, negotiate::Text::Json);
                     let media = if version == "v2" { AGGREGATED } else { AGGREGATED_BETA };
-                    response.headers_mut().insert(CONTENT_TYPE, http::HeaderValue::from_static(media));
+                    response
+                        .headers_mut()
+                        .insert(CONTENT_TYPE, http::HeaderValue::from_static(media));
                     Ok(response)
                 }
                 None if core => json(discovery::core_versions()),
@@ -134,7 +150,11 @@ impl Handler {
                 }
                 Ok(documents::response(&self.documents.v2(&snapshot), &head.headers, query))
             }
-            Route::OpenApiV3Index => Ok(render::value(200, &self.documents.index(&snapshot), negotiate::Text::Json)),
+            Route::OpenApiV3Index => Ok(render::value(
+                200,
+                &self.documents.index(&snapshot),
+                negotiate::Text::Json,
+            )),
             Route::OpenApiV3 { group, version } => {
                 if !negotiate::accepts_json(&head.headers) {
                     return Err(ApiError::not_acceptable("application/json"));
@@ -196,8 +216,16 @@ impl Handler {
         }
         let accepted = negotiate::resource(&head.headers)?;
         let format = body_format(&head.headers, verb)?;
-        let body = if verb.mutates() { read_body(&head.headers, body).await? } else { Bytes::new() };
-        let include_object = match query.iter().find(|(name, _)| name == "includeObject").map(|(_, value)| value.as_str()) {
+        let body = if verb.mutates() {
+            read_body(&head.headers, body).await?
+        } else {
+            Bytes::new()
+        };
+        let include_object = match query
+            .iter()
+            .find(|(name, _)| name == "includeObject")
+            .map(|(_, value)| value.as_str())
+        {
             Some("None") => IncludeObject::None,
             Some("Object") => IncludeObject::Object,
             _ => IncludeObject::Metadata,
@@ -212,7 +240,12 @@ impl Handler {
             options,
             body,
             format,
-            user_agent: head.headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).unwrap_or_default().to_owned(),
+            user_agent: head
+                .headers
+                .get(USER_AGENT)
+                .and_then(|agent| agent.to_str().ok())
+                .unwrap_or_default()
+                .to_owned(),
             now: Timestamp::now(),
         };
         let version = request.version.clone();
@@ -226,7 +259,12 @@ impl Handler {
         } else {
             rest::carry_out(&core, verb, request).await?
         };
-        let form = render::Form { accepted, resource, version: &version, include_object };
+        let form = render::Form {
+            accepted,
+            resource,
+            version: &version,
+            include_object,
+        };
         let mut response = render::answer(answer, form);
         if head.method == Method::HEAD {
             *response.body_mut() = Body::whole(Bytes::new());
@@ -261,12 +299,22 @@ fn forbidden(user: &User, attributes: &Attributes, place: &ResourcePath) -> ApiE
         "User {:?} cannot {} resource {:?} in API group {:?} {scope}",
         user.name, attributes.verb, attributes.resource, attributes.group
     );
-    ApiError::forbidden(rest::Subject { group: &place.group, kind: &place.resource, name: &place.name }, &why)
+    ApiError::forbidden(
+        rest::Subject {
+            group: &place.group,
+            kind: &place.resource,
+            name: &place.name,
+        },
+        &why,
+    )
 }
 
 fn body_format(headers: &HeaderMap, verb: Verb) -> Result<BodyFormat, ApiError> {
     const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
-    let media = headers.get(CONTENT_TYPE).and_then(|media| media.to_str().ok()).unwrap_or_default();
+    let media = headers
+        .get(CONTENT_TYPE)
+        .and_then(|media| media.to_str().ok())
+        .unwrap_or_default();
     let media = media.split(';').next().unwrap_or_default().trim();
     if verb == Verb::Patch {
         return match media {
@@ -291,7 +339,9 @@ where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let encoded = headers.get(http::header::CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity");
+    let encoded = headers
+        .get(http::header::CONTENT_ENCODING)
+        .is_some_and(|encoding| encoding != "identity");
     if encoded {
         return Err(ApiError::unsupported_media_type(negotiate::RESOURCE_TYPES));
     }
@@ -337,7 +387,11 @@ fn health(path: &str, query: &[(String, String)]) -> Response<Body> {
     let mut parts = path.split('/');
     let root = parts.next().unwrap_or_default();
     if let Some(check) = parts.next() {
-        return if CHECKS.contains(&check) { render::whole(200, "text/plain; charset=utf-8", "ok") } else { not_found_page() };
+        return if CHECKS.contains(&check) {
+            render::whole(200, "text/plain; charset=utf-8", "ok")
+        } else {
+            not_found_page()
+        };
     }
     if !query.iter().any(|(name, _)| name == "verbose") {
         return render::whole(200, "text/plain; charset=utf-8", "ok");

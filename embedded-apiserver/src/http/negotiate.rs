@@ -55,7 +55,12 @@ fn clauses(headers: &HeaderMap) -> Vec<Clause<'_>> {
             if media.is_empty() {
                 continue;
             }
-            let mut found = Clause { media, kind: None, group: "", version: "" };
+            let mut found = Clause {
+                media,
+                kind: None,
+                group: "",
+                version: "",
+            };
             let mut quality = 1000;
             for part in parts {
                 match part.split_once('=') {

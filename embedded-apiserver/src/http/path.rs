@@ -65,8 +65,7 @@ pub struct ResourcePath {
 
 /// Takes a path apart.
 pub fn route(path: &str) -> Route {
-    let parts: Option<Vec<String>> =
-        path.trim_matches('/').split('/').map(decode_percent).collect();
+    let parts: Option<Vec<String>> = path.trim_matches('/').split('/').map(decode_percent).collect();
     let Some(parts) = parts else { return Route::Unknown };
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match parts.as_slice() {
@@ -76,18 +75,24 @@ pub fn route(path: &str) -> Route {
         ["api"] => Route::Groups { core: true },
         ["apis"] => Route::Groups { core: false },
         ["apis", group] => Route::Group((*group).to_owned()),
-        ["api", version] => Route::Resources { group: String::new(), version: (*version).to_owned() },
-        ["apis", group, version] => {
-            Route::Resources { group: (*group).to_owned(), version: (*version).to_owned() }
-        }
+        ["api", version] => Route::Resources {
+            group: String::new(),
+            version: (*version).to_owned(),
+        },
+        ["apis", group, version] => Route::Resources {
+            group: (*group).to_owned(),
+            version: (*version).to_owned(),
+        },
         ["openapi", "v2"] => Route::OpenApiV2,
         ["openapi", "v3"] => Route::OpenApiV3Index,
-        ["openapi", "v3", "api", version] => {
-            Route::OpenApiV3 { group: String::new(), version: (*version).to_owned() }
-        }
-        ["openapi", "v3", "apis", group, version] => {
-            Route::OpenApiV3 { group: (*group).to_owned(), version: (*version).to_owned() }
-        }
+        ["openapi", "v3", "api", version] => Route::OpenApiV3 {
+            group: String::new(),
+            version: (*version).to_owned(),
+        },
+        ["openapi", "v3", "apis", group, version] => Route::OpenApiV3 {
+            group: (*group).to_owned(),
+            version: (*version).to_owned(),
+        },
         ["api", version, rest @ ..] => resource("", version, rest),
         ["apis", group, version, rest @ ..] => resource(group, version, rest),
         _ => Route::Unknown,
@@ -95,8 +100,11 @@ pub fn route(path: &str) -> Route {
 }
 
 fn resource(group: &str, version: &str, rest: &[&str]) -> Route {
-    let mut path =
-        ResourcePath { group: group.to_owned(), version: version.to_owned(), ..ResourcePath::default() };
+    let mut path = ResourcePath {
+        group: group.to_owned(),
+        version: version.to_owned(),
+        ..ResourcePath::default()
+    };
     let rest = match rest {
         ["watch", rest @ ..] => {
             path.watch = true;
@@ -189,7 +197,10 @@ pub fn options(query: &[(String, String)], mutates: bool) -> Result<Options, Api
             }
             "fieldManager" => {
                 if value.len() > 128 {
-                    return Err(unsupported("fieldManager", "Too long: may not be more than 128 bytes".to_owned()));
+                    return Err(unsupported(
+                        "fieldManager",
+                        "Too long: may not be more than 128 bytes".to_owned(),
+                    ));
                 }
                 options.field_manager = Some(value.clone());
             }
@@ -199,9 +210,8 @@ pub fn options(query: &[(String, String)], mutates: bool) -> Result<Options, Api
                     "" | "Warn" => FieldValidation::Warn,
                     "Strict" => FieldValidation::Strict,
                     _ if mutates => {
-                        let message = format!(
-                            "Unsupported value: {value:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-                        );
+                        let message =
+                            format!("Unsupported value: {value:?}: supported values: \"Ignore\", \"Strict\", \"Warn\"");
                         return Err(unsupported("fieldValidation", message));
                     }
                     _ => FieldValidation::default(),

@@ -62,7 +62,9 @@ pub fn whole(code: u16, media: &'static str, bytes: impl Into<Bytes>) -> Respons
 pub fn error(error: &ApiError) -> Response<Body> {
     let mut response = value(error.code, &error.status(), Text::Json);
     if let Some(seconds) = error.details.get("retryAfterSeconds").and_then(Value::as_u64) {
-        response.headers_mut().insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
+        response
+            .headers_mut()
+            .insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
 }
@@ -86,7 +88,9 @@ pub fn answer(answer: Answer, form: Form<'_>) -> Response<Body> {
     };
     for warning in answer.warnings {
         if let Ok(header) = HeaderValue::from_str(&warning_header(&warning)) {
-            response.headers_mut().append(HeaderName::from_static("warning"), header);
+            response
+                .headers_mut()
+                .append(HeaderName::from_static("warning"), header);
         }
     }
     response
@@ -141,7 +145,10 @@ fn partial(object: &Value) -> Value {
 }
 
 fn render_table(form: Form<'_>, objects: &[Value]) -> Value {
-    let columns = form.resource.served(form.version).map(|version| version.columns.clone());
+    let columns = form
+        .resource
+        .served(form.version)
+        .map(|version| version.columns.clone());
     let columns = columns.as_deref().map(Vec::as_slice).unwrap_or_default();
     table::render(columns, objects, Timestamp::now(), form.include_object)
 }
@@ -179,7 +186,11 @@ fn list_json(list: ListReply, form: Form<'_>) -> Result<Bytes, ApiError> {
             Ok(bytes.freeze())
         }
         Shape::Metadata => {
-            let items: Vec<Value> = list.items.iter().map(|item| parse(item).map(|item| partial(&item))).collect::<Result<_, _>>()?;
+            let items: Vec<Value> = list
+                .items
+                .iter()
+                .map(|item| parse(item).map(|item| partial(&item)))
+                .collect::<Result<_, _>>()?;
             encode(&json!({
                 "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items,
             }))
@@ -208,8 +219,12 @@ fn stream(watch: Watch, form: Form<'_>) -> Response<Body> {
         Text::Json => "application/json",
         Text::Yaml => "application/yaml",
     };
-    let state =
-        Streaming { watch, accepted: form.accepted, include_object: form.include_object, columns_sent: false };
+    let state = Streaming {
+        watch,
+        accepted: form.accepted,
+        include_object: form.include_object,
+        columns_sent: false,
+    };
     let pieces = futures::stream::unfold(state, |mut state| async move {
         let first = state.watch.next().await?;
         let mut piece = BytesMut::with_capacity(first.object.len() + 64);
@@ -261,7 +276,10 @@ impl Streaming {
                 let bookmark = parse(&event.object).ok()?;
                 let mut table = render_table(form, &[]);
                 if let Some(table) = table.as_object_mut() {
-                    table.insert("metadata".to_owned(), bookmark.get("metadata").cloned().unwrap_or_default());
+                    table.insert(
+                        "metadata".to_owned(),
+                        bookmark.get("metadata").cloned().unwrap_or_default(),
+                    );
                     let row = json!({ "cells": [], "object": bookmark });
                     table.insert("rows".to_owned(), json!([row]));
                 }

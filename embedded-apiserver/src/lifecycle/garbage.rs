@@ -23,15 +23,21 @@ fn owners(object: &Value) -> impl Iterator<Item = &Value> {
 }
 
 fn remove_finalizer(object: &mut Value, name: &str) -> bool {
-    let Some(list) = object.pointer_mut("/metadata/finalizers").and_then(Value::as_array_mut) else { return false };
+    let Some(list) = object.pointer_mut("/metadata/finalizers").and_then(Value::as_array_mut) else {
+        return false;
+    };
     let before = list.len();
     list.retain(|finalizer| finalizer != name);
     list.len() != before
 }
 
 fn remove_owners(object: &mut Value, gone: impl Fn(&Value) -> bool) -> bool {
-    let Some(metadata) = object.pointer_mut("/metadata").and_then(Value::as_object_mut) else { return false };
-    let Some(list) = metadata.get_mut("ownerReferences").and_then(Value::as_array_mut) else { return false };
+    let Some(metadata) = object.pointer_mut("/metadata").and_then(Value::as_object_mut) else {
+        return false;
+    };
+    let Some(list) = metadata.get_mut("ownerReferences").and_then(Value::as_array_mut) else {
+        return false;
+    };
     let before = list.len();
     list.retain(|owner| !gone(owner));
     let (empty, changed) = (list.is_empty(), list.len() != before);
@@ -58,12 +64,16 @@ fn judge(core: &Core, key: &Key, owner: &Value) -> Owner {
     let group = api_version.split_once('/').map_or("", |(group, _)| group);
     let registry = core.registry.snapshot();
     // Owners of kinds that are not served here cannot be judged.
-    let Some(resource) = registry.by_kind(group, text("kind")) else { return Owner::Solid };
+    let Some(resource) = registry.by_kind(group, text("kind")) else {
+        return Owner::Solid;
+    };
     let in_namespace = !key.object.namespace.is_empty();
     if resource.namespaced && !in_namespace {
         return Owner::Solid;
     }
-    let Some(found) = core.store.key_of(text("uid")) else { return Owner::Absent };
+    let Some(found) = core.store.key_of(text("uid")) else {
+        return Owner::Absent;
+    };
     let same_place = found.object.namespace.is_empty() || found.object.namespace == key.object.namespace;
     if found.resource != resource.storage || found.object.name.as_ref() != text("name") || !same_place {
         return Owner::Absent;
@@ -80,14 +90,19 @@ fn judge(core: &Core, key: &Key, owner: &Value) -> Owner {
 
 /// Deletes an object whose owners are all gone; takes away references to owners that are gone while others stay.
 pub(super) async fn dependent(core: &Arc<Core>, key: &Key) -> Result<(), WriteError> {
-    let Some(stored) = core.store.get(key) else { return Ok(()) };
+    let Some(stored) = core.store.get(key) else {
+        return Ok(());
+    };
     let Ok(object) = stored.value() else { return Ok(()) };
     let judged: Vec<Owner> = owners(&object).map(|owner| judge(core, key, owner)).collect();
     if !judged.iter().any(|owner| *owner != Owner::Solid) {
         return Ok(());
     }
     if judged.contains(&Owner::Solid) {
-        return rewrite(core, key, |object| remove_owners(object, |owner| judge(core, key, owner) != Owner::Solid)).await;
+        return rewrite(core, key, |object| {
+            remove_owners(object, |owner| judge(core, key, owner) != Owner::Solid)
+        })
+        .await;
     }
     if stored.deleting() {
         return Ok(());
@@ -109,14 +124,19 @@ pub(super) async fn deleting_owner(core: &Arc<Core>, key: &Key, stored: &Stored)
     let dependents = core.store.dependents(stored.uid());
     if has_finalizer(&object, ORPHAN) {
         for dependent in &dependents {
-            rewrite(core, dependent, |object| remove_owners(object, |owner| owner["uid"] == uid.as_str())).await?;
+            rewrite(core, dependent, |object| {
+                remove_owners(object, |owner| owner["uid"] == uid.as_str())
+            })
+            .await?;
         }
         return rewrite(core, key, |object| remove_finalizer(object, ORPHAN)).await;
     }
     if has_finalizer(&object, FOREGROUND) {
         let mut blocked = false;
         for dependent in dependents {
-            let Some(object) = core.store.get(&dependent).and_then(|stored| stored.value().ok()) else { continue };
+            let Some(object) = core.store.get(&dependent).and_then(|stored| stored.value().ok()) else {
+                continue;
+            };
             blocked |= owners(&object).any(|owner| owner["uid"] == uid.as_str() && owner["blockOwnerDeletion"] == true);
             core.queue.push(super::Work::Object(dependent));
         }

@@ -31,7 +31,10 @@ const EVENT_LIFETIME: usize = 60;
 /// Brings everything in order that a stop left halfway: definitions are settled and served.
 pub async fn resume(core: &Arc<Core>) {
     core.registry.reload(&core.store);
-    let definitions = core.store.list(crate::registry::DEFINITIONS, None, None, None).map(|list| list.objects);
+    let definitions = core
+        .store
+        .list(crate::registry::DEFINITIONS, None, None, None)
+        .map(|list| list.objects);
     for (name, _) in definitions.unwrap_or_default() {
         crate::rest::settle_definition(core, &name.name).await;
     }
@@ -82,7 +85,9 @@ async fn look(core: &Arc<Core>, work: Work) {
 }
 
 async fn object(core: &Arc<Core>, key: &Key) -> Result<(), WriteError> {
-    let Some(stored) = core.store.get(key) else { return Ok(()) };
+    let Some(stored) = core.store.get(key) else {
+        return Ok(());
+    };
     if stored.deleting() {
         match key.resource.as_ref() {
             "namespaces" => teardown::namespace(core, key).await?,
@@ -104,10 +109,17 @@ async fn expire_events(core: &Arc<Core>) {
         past.push_back(core.store.revision());
         if past.len() > EVENT_LIFETIME {
             let horizon = past.pop_front().unwrap_or_default();
-            let events = core.store.list("events", None, None, None).map(|list| list.objects).unwrap_or_default();
+            let events = core
+                .store
+                .list("events", None, None, None)
+                .map(|list| list.objects)
+                .unwrap_or_default();
             let events_key: Arc<str> = "events".into();
             for (name, _) in events.into_iter().filter(|(_, stored)| stored.revision <= horizon) {
-                let key = Key { resource: Arc::clone(&events_key), object: name };
+                let key = Key {
+                    resource: Arc::clone(&events_key),
+                    object: name,
+                };
                 if let Err(error) = delete_key(core, &key, &DeleteOptions::default()).await {
                     tracing::warn!(%error, "unable to remove an expired event");
                 }

@@ -81,7 +81,10 @@ impl Queue {
             self.inner.lock().emptying.insert(key.clone());
         }
         let new_owners = object.owned()
-            && event.previous.as_ref().is_none_or(|previous| !previous.has_owners_of(object));
+            && event
+                .previous
+                .as_ref()
+                .is_none_or(|previous| !previous.has_owners_of(object));
         if object.deleting() || new_owners {
             self.push(Work::Object(key.clone()));
         }

@@ -19,7 +19,10 @@ pub(super) async fn namespace(core: &Arc<Core>, key: &Key) -> Result<(), WriteEr
     let left = core.store.resources_in_namespace(name);
     if left.is_empty() {
         return rewrite(core, key, |namespace| {
-            let held = namespace.pointer("/spec/finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty());
+            let held = namespace
+                .pointer("/spec/finalizers")
+                .and_then(Value::as_array)
+                .is_some_and(|list| !list.is_empty());
             if held && let Some(namespace) = namespace.as_object_mut() {
                 namespace.insert("spec".to_owned(), json!({}));
             }
@@ -30,7 +33,10 @@ pub(super) async fn namespace(core: &Arc<Core>, key: &Key) -> Result<(), WriteEr
     let counts: Vec<String> = left
         .iter()
         .map(|resource| {
-            let count = core.store.list(resource, Some(name), None, None).map_or(0, |list| list.objects.len());
+            let count = core
+                .store
+                .list(resource, Some(name), None, None)
+                .map_or(0, |list| list.objects.len());
             format!("{resource} has {count} resource instances")
         })
         .collect();
@@ -38,20 +44,20 @@ pub(super) async fn namespace(core: &Arc<Core>, key: &Key) -> Result<(), WriteEr
     let now = now_text(jiff::Timestamp::now());
     rewrite(core, key, |namespace| {
         let before = namespace.get("status").cloned();
-        let known = before.as_ref().and_then(|status| status["conditions"].as_array()).into_iter().flatten();
+        let known = before
+            .as_ref()
+            .and_then(|status| status["conditions"].as_array())
+            .into_iter()
+            .flatten();
         // Said once: counting down would be a write for each object that goes.
-        if known.into_iter().any(|condition| condition["type"] == REMAINING && condition["status"] == "True") {
+        if known
+            .into_iter()
+            .any(|condition| condition["type"] == REMAINING && condition["status"] == "True")
+        {
             return false;
         }
         if let Some(status) = namespace.get_mut("status") {
-            crate::registry::custom::set_condition(
-                status,
-                REMAINING,
-                "True",
-                "SomeResourcesRemain",
-                &message,
-                &now,
-            );
+            crate::registry::custom::set_condition(status, REMAINING, "True", "SomeResourcesRemain", &message, &now);
         }
         before.as_ref() != namespace.get("status")
     })
@@ -66,7 +72,12 @@ pub(super) async fn definition(core: &Arc<Core>, key: &Key) -> Result<(), WriteE
         return Ok(());
     }
     let result = rewrite(core, key, |definition| {
-        let Some(list) = definition.pointer_mut("/metadata/finalizers").and_then(Value::as_array_mut) else { return false };
+        let Some(list) = definition
+            .pointer_mut("/metadata/finalizers")
+            .and_then(Value::as_array_mut)
+        else {
+            return false;
+        };
         let before = list.len();
         list.retain(|finalizer| finalizer != CLEANUP_FINALIZER);
         list.len() != before
@@ -79,22 +90,41 @@ pub(super) async fn definition(core: &Arc<Core>, key: &Key) -> Result<(), WriteE
 
 /// Names that a definition gave up may be what another one waits for.
 async fn settle_others(core: &Arc<Core>) {
-    let waiting = core.store.list(crate::registry::DEFINITIONS, None, None, None).map(|list| list.objects);
+    let waiting = core
+        .store
+        .list(crate::registry::DEFINITIONS, None, None, None)
+        .map(|list| list.objects);
     for (name, stored) in waiting.unwrap_or_default() {
-        if stored.value().is_ok_and(|definition| !crate::registry::custom::is_established(&definition)) {
+        if stored
+            .value()
+            .is_ok_and(|definition| !crate::registry::custom::is_established(&definition))
+        {
             crate::rest::settle_definition(core, &name.name).await;
         }
     }
 }
 
 async fn delete_all(core: &Arc<Core>, resource: &Arc<str>, namespace: Option<&str>) -> Result<(), WriteError> {
-    let objects = core.store.list(resource, namespace, None, None).map(|list| list.objects).unwrap_or_default();
-    let deletions = objects.into_iter().filter(|(_, stored)| !stored.deleting()).map(|(object, _)| {
-        let key = Key { resource: Arc::clone(resource), object };
-        async move { delete_key(core, &key, &DeleteOptions::default()).await }
-    });
+    let objects = core
+        .store
+        .list(resource, namespace, None, None)
+        .map(|list| list.objects)
+        .unwrap_or_default();
+    let deletions = objects
+        .into_iter()
+        .filter(|(_, stored)| !stored.deleting())
+        .map(|(object, _)| {
+            let key = Key {
+                resource: Arc::clone(resource),
+                object,
+            };
+            async move { delete_key(core, &key, &DeleteOptions::default()).await }
+        });
     // In groups, so that with a file they share its transactions.
-    let results: Vec<Result<(), WriteError>> =
-        futures::StreamExt::collect(futures::StreamExt::buffer_unordered(futures::stream::iter(deletions), 64)).await;
+    let results: Vec<Result<(), WriteError>> = futures::StreamExt::collect(futures::StreamExt::buffer_unordered(
+        futures::stream::iter(deletions),
+        64,
+    ))
+    .await;
     results.into_iter().collect()
 }

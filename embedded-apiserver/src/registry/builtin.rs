@@ -83,20 +83,51 @@ const AUTHENTICATION: &str = "authentication.k8s.io";
 
 const ROWS: &[Row] = &[
     row("", "configmaps", "configmap", "ConfigMap", true, Behaviour::ConfigMap).short(&["cm"]),
-    row("", "events", "event", "Event", true, Behaviour::Event).short(&["ev"]).select(EVENT_FIELDS),
+    row("", "events", "event", "Event", true, Behaviour::Event)
+        .short(&["ev"])
+        .select(EVENT_FIELDS),
     row("", "namespaces", "namespace", "Namespace", false, Behaviour::Namespace)
         .short(&["ns"])
         .status()
         .select(&["status.phase"]),
-    row("", "nodes", "node", "Node", false, Behaviour::Plain).short(&["no"]).status().select(&["spec.unschedulable"]),
-    row("", "pods", "pod", "Pod", true, Behaviour::Pod).short(&["po"]).categories(&["all"]).status().select(POD_FIELDS),
+    row("", "nodes", "node", "Node", false, Behaviour::Plain)
+        .short(&["no"])
+        .status()
+        .select(&["spec.unschedulable"]),
+    row("", "pods", "pod", "Pod", true, Behaviour::Pod)
+        .short(&["po"])
+        .categories(&["all"])
+        .status()
+        .select(POD_FIELDS),
     row("", "secrets", "secret", "Secret", true, Behaviour::Secret).select(&["type"]),
-    row("", "serviceaccounts", "serviceaccount", "ServiceAccount", true, Behaviour::Plain).short(&["sa"]),
+    row(
+        "",
+        "serviceaccounts",
+        "serviceaccount",
+        "ServiceAccount",
+        true,
+        Behaviour::Plain,
+    )
+    .short(&["sa"]),
     row("events.k8s.io", "events", "event", "Event", true, Behaviour::EventView)
         .short(&["ev"])
         .select(EVENT_VIEW_FIELDS),
-    row(AUTHENTICATION, "selfsubjectreviews", "selfsubjectreview", "SelfSubjectReview", false, Behaviour::Review),
-    row(AUTHENTICATION, "tokenreviews", "tokenreview", "TokenReview", false, Behaviour::Review),
+    row(
+        AUTHENTICATION,
+        "selfsubjectreviews",
+        "selfsubjectreview",
+        "SelfSubjectReview",
+        false,
+        Behaviour::Review,
+    ),
+    row(
+        AUTHENTICATION,
+        "tokenreviews",
+        "tokenreview",
+        "TokenReview",
+        false,
+        Behaviour::Review,
+    ),
     row(
         AUTHORIZATION,
         "localsubjectaccessreviews",
@@ -121,13 +152,48 @@ const ROWS: &[Row] = &[
         false,
         Behaviour::Review,
     ),
-    row(AUTHORIZATION, "subjectaccessreviews", "subjectaccessreview", "SubjectAccessReview", false, Behaviour::Review),
-    row("policy", "poddisruptionbudgets", "poddisruptionbudget", "PodDisruptionBudget", true, Behaviour::PodDisruptionBudget)
-        .short(&["pdb"])
-        .status(),
-    row(RBAC, "clusterrolebindings", "clusterrolebinding", "ClusterRoleBinding", false, Behaviour::Plain),
-    row(RBAC, "clusterroles", "clusterrole", "ClusterRole", false, Behaviour::Plain),
-    row(RBAC, "rolebindings", "rolebinding", "RoleBinding", true, Behaviour::Plain),
+    row(
+        AUTHORIZATION,
+        "subjectaccessreviews",
+        "subjectaccessreview",
+        "SubjectAccessReview",
+        false,
+        Behaviour::Review,
+    ),
+    row(
+        "policy",
+        "poddisruptionbudgets",
+        "poddisruptionbudget",
+        "PodDisruptionBudget",
+        true,
+        Behaviour::PodDisruptionBudget,
+    )
+    .short(&["pdb"])
+    .status(),
+    row(
+        RBAC,
+        "clusterrolebindings",
+        "clusterrolebinding",
+        "ClusterRoleBinding",
+        false,
+        Behaviour::Plain,
+    ),
+    row(
+        RBAC,
+        "clusterroles",
+        "clusterrole",
+        "ClusterRole",
+        false,
+        Behaviour::Plain,
+    ),
+    row(
+        RBAC,
+        "rolebindings",
+        "rolebinding",
+        "RoleBinding",
+        true,
+        Behaviour::Plain,
+    ),
     row(RBAC, "roles", "role", "Role", true, Behaviour::Plain),
     row(
         "apiextensions.k8s.io",
@@ -140,11 +206,25 @@ const ROWS: &[Row] = &[
     .short(&["crd", "crds"])
     .categories(&["api-extensions"])
     .status(),
-    row("coordination.k8s.io", "leases", "lease", "Lease", true, Behaviour::Plain),
-    row("apps", "daemonsets", "daemonset", "DaemonSet", true, Behaviour::DaemonSet)
-        .short(&["ds"])
-        .categories(&["all"])
-        .status(),
+    row(
+        "coordination.k8s.io",
+        "leases",
+        "lease",
+        "Lease",
+        true,
+        Behaviour::Plain,
+    ),
+    row(
+        "apps",
+        "daemonsets",
+        "daemonset",
+        "DaemonSet",
+        true,
+        Behaviour::DaemonSet,
+    )
+    .short(&["ds"])
+    .categories(&["all"])
+    .status(),
 ];
 
 impl Row {
@@ -170,7 +250,11 @@ impl Row {
 
     fn resource(&self) -> Resource {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let api_version = if self.group.is_empty() { "v1".to_owned() } else { format!("{}/v1", self.group) };
+        let api_version = if self.group.is_empty() {
+            "v1".to_owned()
+        } else {
+            format!("{}/v1", self.group)
+        };
         // Both kinds of event are the same objects.
         let storage = match self.behaviour {
             Behaviour::EventView => "events".to_owned(),

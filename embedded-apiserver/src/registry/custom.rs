@@ -19,7 +19,9 @@ pub fn default(definition: &mut Value) {
     if kind.is_empty() {
         return;
     }
-    let Some(spec) = definition.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    let Some(spec) = definition.get_mut("spec").and_then(Value::as_object_mut) else {
+        return;
+    };
     if spec.get("conversion").is_none_or(Value::is_null) {
         spec.insert("conversion".to_owned(), json!({ "strategy": "None" }));
     }
@@ -68,7 +70,11 @@ pub fn validate(definition: &Value, old: Option<&Value>) -> Vec<Cause> {
     }
     for field in ["plural", "singular", "kind", "listKind"] {
         if text(definition, &format!("/spec/names/{field}")).is_empty() {
-            causes.push(cause("FieldValueRequired", &format!("spec.names.{field}"), "Required value"));
+            causes.push(cause(
+                "FieldValueRequired",
+                &format!("spec.names.{field}"),
+                "Required value",
+            ));
         }
     }
     let strategy = text(definition, "/spec/conversion/strategy");
@@ -83,14 +89,22 @@ pub fn validate(definition: &Value, old: Option<&Value>) -> Vec<Cause> {
             if old.pointer(&pointer) != definition.pointer(&pointer) {
                 let value = text(definition, &pointer);
                 let field = format!("spec.{}", path.replace('/', "."));
-                causes.push(cause("FieldValueInvalid", &field, format!("Invalid value: {value:?}: field is immutable")));
+                causes.push(cause(
+                    "FieldValueInvalid",
+                    &field,
+                    format!("Invalid value: {value:?}: field is immutable"),
+                ));
             }
         }
     }
     if let Some(old) = old {
         let stored: Vec<&str> = strings(old.pointer("/status/storedVersions"));
         let names: Vec<&str> = versions(definition).map(|version| text(version, "/name")).collect();
-        for (at, version) in stored.iter().enumerate().filter(|(_, version)| !names.contains(version)) {
+        for (at, version) in stored
+            .iter()
+            .enumerate()
+            .filter(|(_, version)| !names.contains(version))
+        {
             causes.push(cause(
                 "FieldValueInvalid",
                 &format!("status.storedVersions[{at}]"),
@@ -128,7 +142,11 @@ fn validate_versions(definition: &Value, causes: &mut Vec<Cause>) {
             )),
             Some(schema) => {
                 if let Err(found) = Schema::compile(schema) {
-                    causes.extend(found.into_iter().map(|cause| cause.under(&format!("{field}.schema.openAPIV3Schema."))));
+                    causes.extend(
+                        found
+                            .into_iter()
+                            .map(|cause| cause.under(&format!("{field}.schema.openAPIV3Schema."))),
+                    );
                 }
             }
         }
@@ -139,7 +157,10 @@ fn validate_versions(definition: &Value, causes: &mut Vec<Cause>) {
                 if value.is_empty() {
                     causes.push(cause("FieldValueRequired", &field, "Required value"));
                 } else if !value.starts_with(prefix) {
-                    let message = format!("Invalid value: {value:?}: should be a json path under {}", prefix.trim_end_matches('.'));
+                    let message = format!(
+                        "Invalid value: {value:?}: should be a json path under {}",
+                        prefix.trim_end_matches('.')
+                    );
                     causes.push(cause("FieldValueInvalid", &field, message));
                 }
             }
@@ -159,16 +180,27 @@ fn validate_versions(definition: &Value, causes: &mut Vec<Cause>) {
 }
 
 fn versions(definition: &Value) -> impl Iterator<Item = &Value> {
-    definition.pointer("/spec/versions").and_then(Value::as_array).into_iter().flatten()
+    definition
+        .pointer("/spec/versions")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
 }
 
 fn strings(value: Option<&Value>) -> Vec<&str> {
-    value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect()
+    value
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect()
 }
 
 /// The name of the version that objects are stored in.
 pub fn storage_version(definition: &Value) -> &str {
-    versions(definition).find(|version| version["storage"] == json!(true)).map_or("", |version| text(version, "/name"))
+    versions(definition)
+        .find(|version| version["storage"] == json!(true))
+        .map_or("", |version| text(version, "/name"))
 }
 
 /// Whether the definition has a condition of this type that is true.
@@ -198,13 +230,24 @@ pub fn is_origin(definition: &Value, origin: &CustomOrigin) -> bool {
 pub fn settled_status(definition: &Value, served: &Snapshot, now: &str) -> Value {
     let names = &definition["spec"]["names"];
     let conflict = name_conflict(definition, served);
-    let mut status = definition.get("status").filter(|status| status.is_object()).cloned().unwrap_or_else(|| json!({}));
+    let mut status = definition
+        .get("status")
+        .filter(|status| status.is_object())
+        .cloned()
+        .unwrap_or_else(|| json!({}));
     let established = is_established(definition);
     let (accepted, accepted_reason, accepted_message) = match &conflict {
         None => ("True", "NoConflicts", "no conflicts found".to_owned()),
         Some((reason, message)) => ("False", *reason, message.clone()),
     };
-    set_condition(&mut status, "NamesAccepted", accepted, accepted_reason, &accepted_message, now);
+    set_condition(
+        &mut status,
+        "NamesAccepted",
+        accepted,
+        accepted_reason,
+        &accepted_message,
+        now,
+    );
     if conflict.is_none() {
         status["acceptedNames"] = names.clone();
     } else if status.get("acceptedNames").is_none_or(Value::is_null) {
@@ -214,10 +257,21 @@ pub fn settled_status(definition: &Value, served: &Snapshot, now: &str) -> Value
         let message = "the initial names have been accepted";
         set_condition(&mut status, "Established", "True", "InitialNamesAccepted", message, now);
     } else {
-        set_condition(&mut status, "Established", "False", "NotAccepted", "not all names are accepted", now);
+        set_condition(
+            &mut status,
+            "Established",
+            "False",
+            "NotAccepted",
+            "not all names are accepted",
+            now,
+        );
     }
     let storage = storage_version(definition);
-    let mut stored: Vec<Value> = status.get("storedVersions").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut stored: Vec<Value> = status
+        .get("storedVersions")
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
     if !storage.is_empty() && !stored.iter().any(|version| version == storage) {
         stored.push(storage.into());
     }
@@ -264,13 +318,19 @@ pub fn set_condition(status: &mut Value, kind: &str, value: &str, reason: &str, 
     if !conditions.is_array() {
         *conditions = json!([]);
     }
-    let Some(conditions) = conditions.as_array_mut() else { return };
+    let Some(conditions) = conditions.as_array_mut() else {
+        return;
+    };
     let condition = json!({
         "type": kind, "status": value, "reason": reason, "message": message, "lastTransitionTime": now,
     });
     match conditions.iter_mut().find(|condition| condition["type"] == kind) {
         Some(old) => {
-            let since = if old["status"] == value { old["lastTransitionTime"].clone() } else { now.into() };
+            let since = if old["status"] == value {
+                old["lastTransitionTime"].clone()
+            } else {
+                now.into()
+            };
             *old = condition;
             old["lastTransitionTime"] = since;
         }
@@ -281,10 +341,14 @@ pub fn set_condition(status: &mut Value, kind: &str, value: &str, reason: &str, 
 /// How a version ranks: stable before beta before alpha, then by number; larger is better.
 pub fn version_priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<String>) {
     let name = std::cmp::Reverse(version.to_owned());
-    let Some(rest) = version.strip_prefix('v') else { return (0, 0, 0, name) };
+    let Some(rest) = version.strip_prefix('v') else {
+        return (0, 0, 0, name);
+    };
     let digits = rest.len() - rest.trim_start_matches(|digit: char| digit.is_ascii_digit()).len();
     let (major, rest) = rest.split_at(digits);
-    let Ok(major) = major.parse() else { return (0, 0, 0, name) };
+    let Ok(major) = major.parse() else {
+        return (0, 0, 0, name);
+    };
     let (rank, minor) = match (rest, rest.strip_prefix("beta"), rest.strip_prefix("alpha")) {
         ("", ..) => (3, "0"),
         (_, Some(minor), _) => (2, minor),
@@ -300,7 +364,11 @@ pub fn version_priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<Strin
 /// Makes the resource of an established definition.
 pub fn resource(definition: &Value, revision: u64) -> Result<Resource, Vec<Cause>> {
     let names = &definition["status"]["acceptedNames"];
-    let names = if text(names, "/kind").is_empty() { &definition["spec"]["names"] } else { names };
+    let names = if text(names, "/kind").is_empty() {
+        &definition["spec"]["names"]
+    } else {
+        names
+    };
     let owned = |values: Vec<&str>| values.into_iter().map(str::to_owned).collect::<Vec<_>>();
     let group = text(definition, "/spec/group").to_owned();
     let plural = text(names, "/plural").to_owned();
@@ -324,7 +392,10 @@ pub fn resource(definition: &Value, revision: u64) -> Result<Resource, Vec<Cause
         behaviour: Behaviour::Custom,
         custom: Some(CustomOrigin {
             uid: text(definition, "/metadata/uid").to_owned(),
-            generation: definition.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default(),
+            generation: definition
+                .pointer("/metadata/generation")
+                .and_then(Value::as_i64)
+                .unwrap_or_default(),
             changed_at: revision,
             terminating: definition.pointer("/metadata/deletionTimestamp").is_some(),
         }),
@@ -336,13 +407,18 @@ pub fn resource(definition: &Value, revision: u64) -> Result<Resource, Vec<Cause
 
 fn make_version(version: &Value, group: &str, kind: &str) -> Result<Version, Vec<Cause>> {
     let name = text(version, "/name").to_owned();
-    let raw_schema = version.pointer("/schema/openAPIV3Schema").filter(|schema| schema.is_object());
+    let raw_schema = version
+        .pointer("/schema/openAPIV3Schema")
+        .filter(|schema| schema.is_object());
     let schema = raw_schema.map(Schema::compile).transpose()?.map(Arc::new);
-    let scale = version.pointer("/subresources/scale").filter(|scale| scale.is_object()).map(|scale| ScalePaths {
-        spec_replicas: text(scale, "/specReplicasPath").to_owned(),
-        status_replicas: text(scale, "/statusReplicasPath").to_owned(),
-        label_selector: scale["labelSelectorPath"].as_str().map(str::to_owned),
-    });
+    let scale = version
+        .pointer("/subresources/scale")
+        .filter(|scale| scale.is_object())
+        .map(|scale| ScalePaths {
+            spec_replicas: text(scale, "/specReplicasPath").to_owned(),
+            status_replicas: text(scale, "/statusReplicasPath").to_owned(),
+            label_selector: scale["labelSelectorPath"].as_str().map(str::to_owned),
+        });
     let deprecation = (version["deprecated"] == json!(true)).then(|| {
         version["deprecationWarning"]
             .as_str()

@@ -39,7 +39,11 @@ pub struct Resource {
 
 impl std::fmt::Debug for Resource {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Resource").field("group", &self.group).field("plural", &self.plural).finish_non_exhaustive()
+        formatter
+            .debug_struct("Resource")
+            .field("group", &self.group)
+            .field("plural", &self.plural)
+            .finish_non_exhaustive()
     }
 }
 
@@ -119,7 +123,16 @@ pub enum Behaviour {
 }
 
 /// All verbs of stored resources, as discovery lists them.
-pub const STORED_VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+pub const STORED_VERBS: [&str; 8] = [
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
 
 impl Resource {
     /// The version of this name, if served.
@@ -129,7 +142,11 @@ impl Resource {
 
     /// The `apiVersion` of objects in this version.
     pub fn api_version(&self, version: &str) -> String {
-        if self.group.is_empty() { version.to_owned() } else { format!("{}/{version}", self.group) }
+        if self.group.is_empty() {
+            version.to_owned()
+        } else {
+            format!("{}/{version}", self.group)
+        }
     }
 
     /// The verbs that it has.
@@ -156,8 +173,10 @@ impl Resource {
 
     /// Whether an update without a resource version replaces whatever is there.
     pub fn allows_unconditional_update(&self) -> bool {
-        !matches!(self.behaviour, Behaviour::Custom | Behaviour::CustomResourceDefinition | Behaviour::PodDisruptionBudget)
-            && self.group != "coordination.k8s.io"
+        !matches!(
+            self.behaviour,
+            Behaviour::Custom | Behaviour::CustomResourceDefinition | Behaviour::PodDisruptionBudget
+        ) && self.group != "coordination.k8s.io"
     }
 
     /// Whether an update of a missing object creates it.
@@ -175,6 +194,9 @@ impl Resource {
     pub fn supports_field(&self, version: &Version, field: &str) -> bool {
         field == "metadata.name"
             || (self.namespaced && field == "metadata.namespace")
-            || version.selectable_fields.iter().any(|path| path.trim_start_matches('.') == field)
+            || version
+                .selectable_fields
+                .iter()
+                .any(|path| path.trim_start_matches('.') == field)
     }
 }

@@ -12,13 +12,17 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use serde_json::Value;
 
-pub use definition::{Behaviour, Resource, Version, ScalePaths};
+pub use definition::{Behaviour, Resource, ScalePaths, Version};
 
 use crate::storage::Store;
 
 /// Under which name objects are stored: `PLURAL` or `PLURAL.GROUP`.
 pub fn storage_name(group: &str, plural: &str) -> String {
-    if group.is_empty() { plural.to_owned() } else { format!("{plural}.{group}") }
+    if group.is_empty() {
+        plural.to_owned()
+    } else {
+        format!("{plural}.{group}")
+    }
 }
 
 /// The name under which custom resource definitions are stored.
@@ -40,7 +44,11 @@ impl Snapshot {
             .iter()
             .map(|resource| ((resource.group.clone(), resource.plural.clone()), Arc::clone(resource)))
             .collect();
-        Self { resources, by_name, serial }
+        Self {
+            resources,
+            by_name,
+            serial,
+        }
     }
 
     /// A resource by group and plural name.
@@ -50,22 +58,23 @@ impl Snapshot {
 
     /// The resource whose objects are stored under this name.
     pub fn by_storage(&self, storage: &str) -> Option<&Arc<Resource>> {
-        self.resources.iter().find(|resource| resource.storage.as_ref() == storage)
+        self.resources
+            .iter()
+            .find(|resource| resource.storage.as_ref() == storage)
     }
 
     /// A resource by group and kind.
     pub fn by_kind(&self, group: &str, kind: &str) -> Option<&Arc<Resource>> {
-        self.resources.iter().find(|resource| resource.group == group && resource.kind == kind)
-    }
-
-    /// Whether the group exists.
-    pub fn has_group(&self, group: &str) -> bool {
-        self.resources.iter().any(|resource| resource.group == group)
+        self.resources
+            .iter()
+            .find(|resource| resource.group == group && resource.kind == kind)
     }
 
     /// Whether the group has the version.
     pub fn has_version(&self, group: &str, version: &str) -> bool {
-        self.resources.iter().any(|resource| resource.group == group && resource.served(version).is_some())
+        self.resources
+            .iter()
+            .any(|resource| resource.group == group && resource.served(version).is_some())
     }
 
     /// The groups in the order of discovery, each with its served versions by preference.
@@ -113,7 +122,10 @@ impl Registry {
     /// With the built-in resources alone.
     pub fn new() -> Self {
         let resources = builtin::resources().into_iter().map(Arc::new).collect();
-        Self { snapshot: RwLock::new(Arc::new(Snapshot::new(resources, 0))), reloading: parking_lot::Mutex::new(()) }
+        Self {
+            snapshot: RwLock::new(Arc::new(Snapshot::new(resources, 0))),
+            reloading: parking_lot::Mutex::new(()),
+        }
     }
 
     /// The resources now.
@@ -125,8 +137,16 @@ impl Registry {
     pub fn reload(&self, store: &Store) {
         let _one_at_a_time = self.reloading.lock();
         let old = self.snapshot();
-        let mut resources: Vec<_> = old.resources.iter().filter(|resource| resource.custom.is_none()).cloned().collect();
-        let definitions = store.list(DEFINITIONS, None, None, None).map(|list| list.objects).unwrap_or_default();
+        let mut resources: Vec<_> = old
+            .resources
+            .iter()
+            .filter(|resource| resource.custom.is_none())
+            .cloned()
+            .collect();
+        let definitions = store
+            .list(DEFINITIONS, None, None, None)
+            .map(|list| list.objects)
+            .unwrap_or_default();
         let mut custom = Vec::new();
         for (name, stored) in definitions {
             let Ok(definition) = stored.value() else { continue };
@@ -134,7 +154,10 @@ impl Registry {
                 continue;
             }
             let same = old.resources.iter().find(|resource| {
-                resource.custom.as_ref().is_some_and(|origin| custom::is_origin(&definition, origin))
+                resource
+                    .custom
+                    .as_ref()
+                    .is_some_and(|origin| custom::is_origin(&definition, origin))
             });
             let resource = match same {
                 Some(same) => Arc::clone(same),
@@ -154,7 +177,9 @@ impl Registry {
         // Watches of resources that are gone or changed find out now, not at their next event.
         let now = self.snapshot();
         for resource in old.resources.iter().filter(|resource| resource.custom.is_some()) {
-            let same = now.find(&resource.group, &resource.plural).is_some_and(|now| Arc::ptr_eq(now, resource));
+            let same = now
+                .find(&resource.group, &resource.plural)
+                .is_some_and(|now| Arc::ptr_eq(now, resource));
             if !same {
                 store.wake(&resource.storage);
             }

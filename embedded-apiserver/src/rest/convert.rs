@@ -76,7 +76,11 @@ pub fn to_storage(resource: &Resource, version: &str, mut object: Value) -> Valu
         rename_event_fields(&mut object, false);
         set_field(&mut object, "apiVersion", Some("v1".into()));
     } else if version != resource.storage_version {
-        set_field(&mut object, "apiVersion", Some(resource.api_version(&resource.storage_version).into()));
+        set_field(
+            &mut object,
+            "apiVersion",
+            Some(resource.api_version(&resource.storage_version).into()),
+        );
     }
     object
 }

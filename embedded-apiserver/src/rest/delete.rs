@@ -67,9 +67,8 @@ fn parse_options(request: &Request) -> Result<DeleteOptions, ApiError> {
         (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
         (Some("Foreground"), _) => Some(Propagation::Foreground),
         (Some(other), _) => {
-            let message = format!(
-                "Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
-            );
+            let message =
+                format!("Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\"");
             return Err(ApiError::invalid_options(
                 "DeleteOptions",
                 &[cause("FieldValueNotSupported", "propagationPolicy", message)],
@@ -82,11 +81,19 @@ fn parse_options(request: &Request) -> Result<DeleteOptions, ApiError> {
         Some([only]) if only == "All" => true,
         Some(_) => {
             let message = "Unsupported value: supported values: \"All\"";
-            return Err(ApiError::invalid_options("DeleteOptions", &[cause("FieldValueNotSupported", "dryRun", message)]));
+            return Err(ApiError::invalid_options(
+                "DeleteOptions",
+                &[cause("FieldValueNotSupported", "dryRun", message)],
+            ));
         }
     };
     let precondition = |field: &str| body["preconditions"][field].as_str().map(str::to_owned);
-    Ok(DeleteOptions { propagation, uid: precondition("uid"), resource_version: precondition("resourceVersion"), dry_run })
+    Ok(DeleteOptions {
+        propagation,
+        uid: precondition("uid"),
+        resource_version: precondition("resourceVersion"),
+        dry_run,
+    })
 }
 
 /// What a deletion did.
@@ -102,7 +109,10 @@ pub async fn delete(core: &Arc<Core>, request: &Request) -> Result<Reply, ApiErr
     let options = parse_options(request)?;
     let protected = matches!(request.name.as_str(), "default" | "kube-system" | "kube-public");
     if request.resource.behaviour == Behaviour::Namespace && protected {
-        return Err(ApiError::forbidden(request.subject(&request.name), "this namespace may not be deleted"));
+        return Err(ApiError::forbidden(
+            request.subject(&request.name),
+            "this namespace may not be deleted",
+        ));
     }
     match delete_named(core, request, &request.name, &options).await? {
         Outcome::Waiting(object) => value_reply(200, &object),
@@ -117,7 +127,10 @@ pub async fn delete(core: &Arc<Core>, request: &Request) -> Result<Reply, ApiErr
             let status = json!({
                 "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details,
             });
-            Ok(Reply::Value { code: 200, value: status })
+            Ok(Reply::Value {
+                code: 200,
+                value: status,
+            })
         }
     }
 }
@@ -154,7 +167,10 @@ async fn delete_named(
 ) -> Result<Outcome, ApiError> {
     let key = request.key(name);
     for _ in 0..ATTEMPTS {
-        let stored = core.store.get(&key).ok_or_else(|| ApiError::not_found(request.subject(name)))?;
+        let stored = core
+            .store
+            .get(&key)
+            .ok_or_else(|| ApiError::not_found(request.subject(name)))?;
         let live = convert::load(&request.resource, &request.version, &stored)?;
         check_preconditions(request, name, options, &live)?;
         let marked = mark(&request.resource, &live, options.propagation, &now_text(request.now));
@@ -177,7 +193,12 @@ async fn delete_named(
                 let to_store = convert::to_storage(&request.resource, &request.version, object.clone());
                 let encoded = Encoded::new(&to_store).map_err(ApiError::internal)?;
                 let expect = Expect::Revision(stored.revision);
-                let write = Write { key: key.clone(), expect, guards: Vec::new(), change: Change::Put(encoded) };
+                let write = Write {
+                    key: key.clone(),
+                    expect,
+                    guards: Vec::new(),
+                    change: Change::Put(encoded),
+                };
                 (Some(object), core.store.write(write).await)
             }
         };
@@ -186,9 +207,11 @@ async fn delete_named(
                 after_write(core, request.resource.behaviour, name).await;
                 return match object {
                     None => Ok(Outcome::Gone(live)),
-                    Some(_) => {
-                        Ok(Outcome::Waiting(convert::load(&request.resource, &request.version, &after)?))
-                    }
+                    Some(_) => Ok(Outcome::Waiting(convert::load(
+                        &request.resource,
+                        &request.version,
+                        &after,
+                    )?)),
                 };
             }
             Err(WriteError::Conflict(_)) => {}
@@ -199,12 +222,7 @@ async fn delete_named(
     Err(ApiError::modified(request.subject(name)))
 }
 
-fn check_preconditions(
-    request: &Request,
-    name: &str,
-    options: &DeleteOptions,
-    live: &Value,
-) -> Result<(), ApiError> {
+fn check_preconditions(request: &Request, name: &str, options: &DeleteOptions, live: &Value) -> Result<(), ApiError> {
     let uid = metadata_text(live, "uid");
     if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
         let why = format!(
@@ -261,10 +279,16 @@ fn mark(resource: &Resource, live: &Value, propagation: Option<Propagation>, now
 pub async fn delete_key(core: &Arc<Core>, key: &Key, options: &DeleteOptions) -> Result<(), WriteError> {
     let registry = core.registry.snapshot();
     for _ in 0..ATTEMPTS {
-        let Some(stored) = core.store.get(key) else { return Ok(()) };
+        let Some(stored) = core.store.get(key) else {
+            return Ok(());
+        };
         let unreadable = |error: &dyn std::fmt::Display| WriteError::Unavailable(error.to_string().into());
         let live = stored.value().map_err(|error| unreadable(&error))?;
-        if options.uid.as_deref().is_some_and(|uid| uid != metadata_text(&live, "uid")) {
+        if options
+            .uid
+            .as_deref()
+            .is_some_and(|uid| uid != metadata_text(&live, "uid"))
+        {
             return Ok(());
         }
         let marked = match registry.by_storage(&key.resource) {
@@ -278,7 +302,14 @@ pub async fn delete_key(core: &Arc<Core>, key: &Key, options: &DeleteOptions) ->
             Marked::Wait(object) => {
                 let encoded = Encoded::new(&object).map_err(|error| unreadable(&error))?;
                 let expect = Expect::Revision(stored.revision);
-                core.store.write(Write { key: key.clone(), expect, guards: Vec::new(), change: Change::Put(encoded) }).await
+                core.store
+                    .write(Write {
+                        key: key.clone(),
+                        expect,
+                        guards: Vec::new(),
+                        change: Change::Put(encoded),
+                    })
+                    .await
             }
         };
         match written {
@@ -331,5 +362,8 @@ pub async fn evict(core: &Arc<Core>, request: &Request) -> Result<Reply, ApiErro
     deletion.format = super::BodyFormat::Json;
     delete(core, &deletion).await?;
     let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
-    Ok(Reply::Value { code: 201, value: status })
+    Ok(Reply::Value {
+        code: 201,
+        value: status,
+    })
 }

@@ -42,7 +42,11 @@ pub struct Subject<'a> {
 
 impl Subject<'_> {
     fn qualified(&self) -> String {
-        if self.group.is_empty() { self.kind.to_owned() } else { format!("{}.{}", self.kind, self.group) }
+        if self.group.is_empty() {
+            self.kind.to_owned()
+        } else {
+            format!("{}.{}", self.kind, self.group)
+        }
     }
 
     fn details(&self) -> Map<String, Value> {
@@ -58,21 +62,36 @@ impl Subject<'_> {
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: json!({}), continue_token: None }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: json!({}),
+            continue_token: None,
+        }
     }
 
     fn about(code: u16, reason: &'static str, subject: Subject<'_>, message: String) -> Self {
-        Self { details: Value::Object(subject.details()), ..Self::new(code, reason, message) }
+        Self {
+            details: Value::Object(subject.details()),
+            ..Self::new(code, reason, message)
+        }
     }
 
     /// 400: the request makes no sense.
     pub fn bad_request(message: impl Into<String>) -> Self {
-        Self { details: Value::Null, ..Self::new(400, "BadRequest", message) }
+        Self {
+            details: Value::Null,
+            ..Self::new(400, "BadRequest", message)
+        }
     }
 
     /// 401: who asks is unknown.
     pub fn unauthorized() -> Self {
-        Self { details: Value::Null, ..Self::new(401, "Unauthorized", "Unauthorized") }
+        Self {
+            details: Value::Null,
+            ..Self::new(401, "Unauthorized", "Unauthorized")
+        }
     }
 
     /// 403: with the reason why.
@@ -87,7 +106,11 @@ impl ApiError {
 
     /// 403 for a path that is not a resource.
     pub fn forbidden_path(user: &str, verb: &str, path: &str) -> Self {
-        Self::new(403, "Forbidden", format!("forbidden: User {user:?} cannot {verb} path {path:?}"))
+        Self::new(
+            403,
+            "Forbidden",
+            format!("forbidden: User {user:?} cannot {verb} path {path:?}"),
+        )
     }
 
     /// 404 for an object.
@@ -103,18 +126,20 @@ impl ApiError {
 
     /// 405.
     pub fn method_not_allowed() -> Self {
-        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
-    }
-
-    /// 405 with the verb, for resources that lack it.
-    pub fn verb_not_supported(subject: Subject<'_>, verb: &str) -> Self {
-        let message = format!("{verb} is not supported on resources of kind {:?}", subject.qualified());
-        Self::about(405, "MethodNotAllowed", Subject { name: "", ..subject }, message)
+        Self::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
     }
 
     /// 406.
     pub fn not_acceptable(accepted: &str) -> Self {
-        Self::new(406, "NotAcceptable", format!("only the following media types are accepted: {accepted}"))
+        Self::new(
+            406,
+            "NotAcceptable",
+            format!("only the following media types are accepted: {accepted}"),
+        )
     }
 
     /// 409: the name is taken.
@@ -133,23 +158,37 @@ impl ApiError {
 
     /// 409 with the reason why.
     pub fn conflict(subject: Subject<'_>, why: &str) -> Self {
-        let message = format!("Operation cannot be fulfilled on {} {:?}: {why}", subject.qualified(), subject.name);
+        let message = format!(
+            "Operation cannot be fulfilled on {} {:?}: {why}",
+            subject.qualified(),
+            subject.name
+        );
         Self::about(409, "Conflict", subject, message)
     }
 
     /// 409 of an apply whose fields belong to others.
     pub fn apply_conflict(message: String, causes: Vec<Value>) -> Self {
-        Self { details: json!({ "causes": causes }), ..Self::new(409, "Conflict", message) }
+        Self {
+            details: json!({ "causes": causes }),
+            ..Self::new(409, "Conflict", message)
+        }
     }
 
     /// 410: the history does not reach back that far.
     pub fn expired(message: impl Into<String>) -> Self {
-        Self { details: Value::Null, ..Self::new(410, "Expired", message) }
+        Self {
+            details: Value::Null,
+            ..Self::new(410, "Expired", message)
+        }
     }
 
     /// 413.
     pub fn too_large(limit: usize) -> Self {
-        Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: limit is {limit}"))
+        Self::new(
+            413,
+            "RequestEntityTooLarge",
+            format!("Request entity too large: limit is {limit}"),
+        )
     }
 
     /// 415.
@@ -163,15 +202,30 @@ impl ApiError {
 
     /// 422: the object breaks its schema or its rules.
     pub fn invalid(subject: Subject<'_>, causes: &[Cause]) -> Self {
-        let message = format!("{} {:?} is invalid: {}", subject.qualified(), subject.name, aggregate(causes));
+        let message = format!(
+            "{} {:?} is invalid: {}",
+            subject.qualified(),
+            subject.name,
+            aggregate(causes)
+        );
         let mut details = subject.details();
         details.insert("causes".to_owned(), causes.iter().map(cause_json).collect());
-        Self { details: Value::Object(details), ..Self::new(422, "Invalid", message) }
+        Self {
+            details: Value::Object(details),
+            ..Self::new(422, "Invalid", message)
+        }
     }
 
     /// 422 for the query parameters of a request.
     pub fn invalid_options(kind: &'static str, causes: &[Cause]) -> Self {
-        Self::invalid(Subject { group: "meta.k8s.io", kind, name: "" }, causes)
+        Self::invalid(
+            Subject {
+                group: "meta.k8s.io",
+                kind,
+                name: "",
+            },
+            causes,
+        )
     }
 
     /// 500.
@@ -185,7 +239,10 @@ impl ApiError {
 
     /// 500 without a reason, as errors that the real server does not classify.
     pub fn unclassified(message: impl Into<String>) -> Self {
-        Self { details: Value::Null, ..Self::new(500, "", message) }
+        Self {
+            details: Value::Null,
+            ..Self::new(500, "", message)
+        }
     }
 
     /// 503: try again.
@@ -235,7 +292,11 @@ fn cause_json(cause: &Cause) -> Value {
 
 /// A cause, in short.
 pub fn cause(reason: &str, field: &str, message: impl Into<String>) -> Cause {
-    Cause { reason: reason.to_owned(), message: message.into(), field: field.to_owned() }
+    Cause {
+        reason: reason.to_owned(),
+        message: message.into(),
+        field: field.to_owned(),
+    }
 }
 
 impl From<RevisionError> for ApiError {
@@ -260,6 +321,9 @@ impl From<RevisionError> for ApiError {
 impl From<PatchError> for ApiError {
     fn from(error: PatchError) -> Self {
         let reason = error.reason();
-        Self { details: Value::Null, ..Self::new(error.code(), reason, error.to_string()) }
+        Self {
+            details: Value::Null,
+            ..Self::new(error.code(), reason, error.to_string())
+        }
     }
 }

@@ -44,9 +44,8 @@ impl Selection {
     /// Parses and checks the selectors of a request.
     pub fn parse(request: &Request) -> Result<Self, ApiError> {
         let refuse = |error: crate::selector::SelectorError| ApiError::bad_request(error.to_string());
-        let labels = LabelSelector::parse(&request.options.label_selector).map_err(|error| {
-            ApiError::bad_request(format!("unable to parse requirement: {error}"))
-        })?;
+        let labels = LabelSelector::parse(&request.options.label_selector)
+            .map_err(|error| ApiError::bad_request(format!("unable to parse requirement: {error}")))?;
         let fields = FieldSelector::parse(&request.options.field_selector).map_err(refuse)?;
         let version = request.served()?;
         for field in fields.fields() {
@@ -115,9 +114,15 @@ impl Continue {
 
     fn decode(token: &str) -> Result<Self, ApiError> {
         let refuse = |why: &str| ApiError::bad_request(format!("continue key is not valid: {why}"));
-        let bytes = URL_SAFE_NO_PAD.decode(token.trim_end_matches('=')).map_err(|error| refuse(&error.to_string()))?;
+        let bytes = URL_SAFE_NO_PAD
+            .decode(token.trim_end_matches('='))
+            .map_err(|error| refuse(&error.to_string()))?;
         let token: Self = serde_json::from_slice(&bytes).map_err(|error| refuse(&error.to_string()))?;
-        if token.v == "meta.k8s.io/v1" { Ok(token) } else { Err(refuse("server does not recognize this encoded version")) }
+        if token.v == "meta.k8s.io/v1" {
+            Ok(token)
+        } else {
+            Err(refuse("server does not recognize this encoded version"))
+        }
     }
 }
 
@@ -146,13 +151,21 @@ fn as_of(request: &Request) -> Result<AsOf, ApiError> {
     let forbid = |message: &str| {
         Err(ApiError::invalid_options(
             "ListOptions",
-            &[cause("FieldValueForbidden", "resourceVersionMatch", format!("Forbidden: {message}"))],
+            &[cause(
+                "FieldValueForbidden",
+                "resourceVersionMatch",
+                format!("Forbidden: {message}"),
+            )],
         ))
     };
     if options.send_initial_events.is_some() {
         return Err(ApiError::invalid_options(
             "ListOptions",
-            &[cause("FieldValueForbidden", "sendInitialEvents", "Forbidden: sendInitialEvents is forbidden for list")],
+            &[cause(
+                "FieldValueForbidden",
+                "sendInitialEvents",
+                "Forbidden: sendInitialEvents is forbidden for list",
+            )],
         ));
     }
     let matching = options.resource_version_match.as_str();
@@ -179,9 +192,7 @@ fn as_of(request: &Request) -> Result<AsOf, ApiError> {
     }
     let revision = parse_revision(&options.resource_version)?;
     match matching {
-        "Exact" if revision == 0 => {
-            forbid("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"")
-        }
+        "Exact" if revision == 0 => forbid("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""),
         "Exact" => Ok(AsOf::Exactly(revision)),
         // Without a match rule, a limited list at a revision is that very revision.
         "" if options.limit > 0 && revision > 0 => Ok(AsOf::Exactly(revision)),
@@ -203,7 +214,10 @@ pub fn get(core: &Core, request: &Request) -> Result<Reply, ApiError> {
         .store
         .get(&request.key(&request.name))
         .ok_or_else(|| ApiError::not_found(request.subject(&request.name)))?;
-    Ok(Reply::Object { code: 200, bytes: convert::bytes(&request.resource, &request.version, &stored)? })
+    Ok(Reply::Object {
+        code: 200,
+        bytes: convert::bytes(&request.resource, &request.version, &stored)?,
+    })
 }
 
 /// Reads a collection.
@@ -226,26 +240,34 @@ pub fn list(core: &Core, request: &Request) -> Result<ListReply, ApiError> {
         (at, None)
     } else {
         if !options.resource_version.is_empty() && options.resource_version != "0" {
-            return Err(ApiError::bad_request("specifying resource version is not allowed when using continue"));
+            return Err(ApiError::bad_request(
+                "specifying resource version is not allowed when using continue",
+            ));
         }
         let token = Continue::decode(&options.continue_token)?;
         // Revision 0 is what an expired list goes on with: inconsistent, but it ends.
-        ((token.rv > 0).then_some(token.rv), Some(ObjectName::new(&token.ns, &token.start)))
+        (
+            (token.rv > 0).then_some(token.rv),
+            Some(ObjectName::new(&token.ns, &token.start)),
+        )
     };
-    let snapshot = core.store.list(&request.resource.storage, namespace, start.as_ref(), at).map_err(|error| {
-        let mut error_out = ApiError::from(error);
-        if let (RevisionError::Expired { .. }, Some(start)) = (error, &start) {
-            error_out.message = EXPIRED_CONTINUE.to_owned();
-            let token = Continue {
-                v: "meta.k8s.io/v1".to_owned(),
-                rv: 0,
-                ns: start.namespace.to_string(),
-                start: start.name.to_string(),
-            };
-            error_out.continue_token = Some(token.encode());
-        }
-        error_out
-    })?;
+    let snapshot = core
+        .store
+        .list(&request.resource.storage, namespace, start.as_ref(), at)
+        .map_err(|error| {
+            let mut error_out = ApiError::from(error);
+            if let (RevisionError::Expired { .. }, Some(start)) = (error, &start) {
+                error_out.message = EXPIRED_CONTINUE.to_owned();
+                let token = Continue {
+                    v: "meta.k8s.io/v1".to_owned(),
+                    rv: 0,
+                    ns: start.namespace.to_string(),
+                    start: start.name.to_string(),
+                };
+                error_out.continue_token = Some(token.encode());
+            }
+            error_out
+        })?;
     let version = request.served()?;
     let limit = if options.limit == 0 { usize::MAX } else { options.limit };
     let everything = selection.is_everything();
@@ -294,5 +316,7 @@ pub fn selected(core: &Core, request: &Request) -> Result<Vec<(ObjectName, Arc<S
     let snapshot = core.store.list(&request.resource.storage, namespace, None, None)?;
     let version = request.served()?;
     let objects = snapshot.objects.into_iter();
-    Ok(objects.filter(|(name, stored)| selection.matches(&request.resource, version, name, stored)).collect())
+    Ok(objects
+        .filter(|(name, stored)| selection.matches(&request.resource, version, name, stored))
+        .collect())
 }

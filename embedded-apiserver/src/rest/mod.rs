@@ -140,7 +140,9 @@ pub struct Request {
 impl Request {
     /// The version's definition.
     pub fn served(&self) -> Result<&Version, ApiError> {
-        self.resource.served(&self.version).ok_or_else(ApiError::no_such_resource)
+        self.resource
+            .served(&self.version)
+            .ok_or_else(ApiError::no_such_resource)
     }
 
     /// The `apiVersion` of the request's version.
@@ -155,12 +157,20 @@ impl Request {
 
     /// What errors about an object are about.
     pub fn subject<'a>(&'a self, name: &'a str) -> Subject<'a> {
-        Subject { group: &self.resource.group, kind: &self.resource.plural, name }
+        Subject {
+            group: &self.resource.group,
+            kind: &self.resource.plural,
+            name,
+        }
     }
 
     /// What validation errors are about: the kind instead of the resource.
     pub fn kind_subject<'a>(&'a self, name: &'a str) -> Subject<'a> {
-        Subject { group: &self.resource.group, kind: &self.resource.kind, name }
+        Subject {
+            group: &self.resource.group,
+            kind: &self.resource.kind,
+            name,
+        }
     }
 
     /// Who is recorded as the manager of the fields.

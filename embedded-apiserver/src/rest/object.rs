@@ -5,7 +5,11 @@ use serde_json::{Map, Value};
 
 /// Text of a metadata field, or the empty text.
 pub fn metadata_text<'object>(object: &'object Value, field: &str) -> &'object str {
-    object.get("metadata").and_then(|metadata| metadata.get(field)).and_then(Value::as_str).unwrap_or_default()
+    object
+        .get("metadata")
+        .and_then(|metadata| metadata.get(field))
+        .and_then(Value::as_str)
+        .unwrap_or_default()
 }
 
 /// A time as Kubernetes writes it, in whole seconds.
@@ -13,14 +17,12 @@ pub fn now_text(now: Timestamp) -> String {
     now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// A time as Kubernetes writes it, in microseconds.
-pub fn micro_text(now: Timestamp) -> String {
-    now.strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
-}
-
 /// The metadata, made if missing; none if the object is none.
 pub fn metadata_mut(object: &mut Value) -> Option<&mut Map<String, Value>> {
-    let metadata = object.as_object_mut()?.entry("metadata").or_insert_with(|| Value::Object(Map::new()));
+    let metadata = object
+        .as_object_mut()?
+        .entry("metadata")
+        .or_insert_with(|| Value::Object(Map::new()));
     if !metadata.is_object() {
         *metadata = Value::Object(Map::new());
     }
@@ -66,26 +68,37 @@ pub fn set_finalizers(object: &mut Value, finalizers: &[String]) {
 
 /// Whether the object has a deletion timestamp.
 pub fn is_deleting(object: &Value) -> bool {
-    object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null())
+    object
+        .pointer("/metadata/deletionTimestamp")
+        .is_some_and(|time| !time.is_null())
 }
 
 /// The generation, 0 if there is none.
 pub fn generation(object: &Value) -> i64 {
-    object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or_default()
+    object
+        .pointer("/metadata/generation")
+        .and_then(Value::as_i64)
+        .unwrap_or_default()
 }
 
 /// The value at a simple JSON path such as `.spec.replicas`.
 pub fn at_path<'object>(object: &'object Value, path: &str) -> Option<&'object Value> {
-    path.split('.').filter(|part| !part.is_empty()).try_fold(object, |value, part| value.get(part))
+    path.split('.')
+        .filter(|part| !part.is_empty())
+        .try_fold(object, |value, part| value.get(part))
 }
 
 /// Sets the value at a simple JSON path, making the objects on the way; false if something else is in the way.
 pub fn set_path(object: &mut Value, path: &str, value: Value) -> bool {
     let parts: Vec<&str> = path.split('.').filter(|part| !part.is_empty()).collect();
-    let Some((last, parents)) = parts.split_last() else { return false };
+    let Some((last, parents)) = parts.split_last() else {
+        return false;
+    };
     let mut place = object;
     for part in parents {
-        let Some(fields) = place.as_object_mut() else { return false };
+        let Some(fields) = place.as_object_mut() else {
+            return false;
+        };
         place = fields.entry(*part).or_insert_with(|| Value::Object(Map::new()));
     }
     match place.as_object_mut() {

@@ -18,7 +18,11 @@ pub async fn patch(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Strin
         return apply(core, request, warnings).await;
     }
     if request.options.force {
-        let problem = cause("FieldValueForbidden", "force", "Forbidden: may not be specified for non-apply patch");
+        let problem = cause(
+            "FieldValueForbidden",
+            "force",
+            "Forbidden: may not be specified for non-apply patch",
+        );
         return Err(ApiError::invalid_options("PatchOptions", &[problem]));
     }
     if request.format == BodyFormat::StrategicMergePatch && request.resource.custom.is_some() {
@@ -55,7 +59,11 @@ pub fn apply_patch(request: &Request, live: &Value) -> Result<patch::Patched, Ap
 
 async fn apply(core: &Arc<Core>, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, ApiError> {
     if request.options.field_manager.as_deref().unwrap_or_default().is_empty() {
-        let problem = cause("FieldValueRequired", "fieldManager", "Required value: is required for apply patch");
+        let problem = cause(
+            "FieldValueRequired",
+            "fieldManager",
+            "Required value: is required for apply patch",
+        );
         return Err(ApiError::invalid_options("PatchOptions", &[problem]));
     }
     let (mut applied, duplicates) = prepare::decode(request.format, &request.body)?;
@@ -92,7 +100,11 @@ async fn apply(core: &Arc<Core>, request: &Request, warnings: &mut Vec<String>) 
                 let mut object = merge(Some(live))?;
                 // A revision in the applied configuration is a condition, as in other writes.
                 let wanted = metadata_text(&applied, "resourceVersion");
-                let revision = if wanted.is_empty() { metadata_text(live, "resourceVersion") } else { wanted };
+                let revision = if wanted.is_empty() {
+                    metadata_text(live, "resourceVersion")
+                } else {
+                    wanted
+                };
                 set_metadata(&mut object, "resourceVersion", Some(revision.into()));
                 Ok(object)
             })

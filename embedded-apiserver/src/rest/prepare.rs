@@ -6,7 +6,9 @@ use rand::Rng as _;
 use serde_json::{Value, json};
 
 use super::error::cause;
-use super::object::{finalizers, generation, is_deleting, metadata_mut, metadata_text, now_text, set_field, set_metadata};
+use super::object::{
+    finalizers, generation, is_deleting, metadata_mut, metadata_text, now_text, set_field, set_metadata,
+};
 use super::{ApiError, BodyFormat, FieldValidation, Request, strategy, validate};
 use crate::managed_fields;
 use crate::registry::Behaviour;
@@ -20,7 +22,9 @@ pub fn decode(format: BodyFormat, body: &[u8]) -> Result<(Value, Vec<String>), A
     };
     let (value, duplicates) = decoded.map_err(|error| ApiError::bad_request(error.to_string()))?;
     if !value.is_object() {
-        return Err(ApiError::bad_request("couldn't get version/kind; json parse error: the body must be an object"));
+        return Err(ApiError::bad_request(
+            "couldn't get version/kind; json parse error: the body must be an object",
+        ));
     }
     Ok((value, duplicates))
 }
@@ -28,7 +32,10 @@ pub fn decode(format: BodyFormat, body: &[u8]) -> Result<(Value, Vec<String>), A
 /// Checks that the body is of the request's kind and version.
 pub fn check_type(request: &Request, object: &mut Value) -> Result<(), ApiError> {
     let expected = request.api_version();
-    for (field, expected) in [("apiVersion", expected.as_str()), ("kind", request.resource.kind.as_str())] {
+    for (field, expected) in [
+        ("apiVersion", expected.as_str()),
+        ("kind", request.resource.kind.as_str()),
+    ] {
         let found = object.get(field).and_then(Value::as_str).unwrap_or_default();
         if found.is_empty() && request.resource.custom.is_none() {
             set_field(object, field, Some(expected.into()));
@@ -54,7 +61,10 @@ pub fn prune_and_default(request: &Request, object: &mut Value) -> Result<Vec<St
         Some(schema) => {
             let unknown = schema.prune(object);
             schema.default(object);
-            unknown.into_iter().map(|path| format!("unknown field {path:?}")).collect()
+            unknown
+                .into_iter()
+                .map(|path| format!("unknown field {path:?}"))
+                .collect()
         }
         None => Vec::new(),
     };
@@ -103,7 +113,11 @@ pub fn check_place(request: &Request, object: &mut Value) -> Result<(), ApiError
         }
     } else if !namespace.is_empty() {
         let name = metadata_text(object, "name");
-        let problem = cause("FieldValueForbidden", "metadata.namespace", "Forbidden: not allowed on this type");
+        let problem = cause(
+            "FieldValueForbidden",
+            "metadata.namespace",
+            "Forbidden: not allowed on this type",
+        );
         return Err(ApiError::invalid(request.kind_subject(name), &[problem]));
     }
     let name = metadata_text(object, "name");
@@ -172,8 +186,20 @@ pub fn update(request: &Request, live: &Value, object: &mut Value, manage: bool)
     }
     if manage && let Some(schema) = &version.schema {
         let manager = request.manager();
-        let subresource = if request.subresource == "finalize" { "" } else { &request.subresource };
-        managed_fields::update(Some(live), object, &manager, subresource, &request.api_version(), schema, request.now);
+        let subresource = if request.subresource == "finalize" {
+            ""
+        } else {
+            &request.subresource
+        };
+        managed_fields::update(
+            Some(live),
+            object,
+            &manager,
+            subresource,
+            &request.api_version(),
+            schema,
+            request.now,
+        );
     }
     strategy::prepare_update(&request.resource, &request.subresource, live, object);
     set_metadata(object, "generation", live.pointer("/metadata/generation").cloned());
@@ -185,18 +211,39 @@ pub fn update(request: &Request, live: &Value, object: &mut Value, manage: bool)
 }
 
 fn keep_server_fields(live: &Value, object: &mut Value) {
-    for field in ["creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
-        set_metadata(object, field, live.pointer("/metadata").and_then(|metadata| metadata.get(field)).cloned());
+    for field in [
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+    ] {
+        set_metadata(
+            object,
+            field,
+            live.pointer("/metadata")
+                .and_then(|metadata| metadata.get(field))
+                .cloned(),
+        );
     }
     for field in ["uid", "namespace", "name"] {
         if metadata_text(object, field).is_empty() {
-            set_metadata(object, field, live.pointer("/metadata").and_then(|metadata| metadata.get(field)).cloned());
+            set_metadata(
+                object,
+                field,
+                live.pointer("/metadata")
+                    .and_then(|metadata| metadata.get(field))
+                    .cloned(),
+            );
         }
     }
     // Absent managed fields mean "leave them"; an empty list takes them away.
     let kept = object.pointer("/metadata/managedFields").is_none_or(Value::is_null);
     if kept {
-        set_metadata(object, "managedFields", live.pointer("/metadata/managedFields").cloned());
+        set_metadata(
+            object,
+            "managedFields",
+            live.pointer("/metadata/managedFields").cloned(),
+        );
     }
 }
 
@@ -212,12 +259,22 @@ fn keep_all_but_finalizers(live: &Value, object: &mut Value) {
     let finalizers = object.pointer("/spec/finalizers").cloned().unwrap_or_else(|| json!([]));
     let none = finalizers.as_array().is_none_or(Vec::is_empty);
     *object = live.clone();
-    set_field(object, "spec", Some(if none { json!({}) } else { json!({ "finalizers": finalizers }) }));
+    set_field(
+        object,
+        "spec",
+        Some(if none {
+            json!({})
+        } else {
+            json!({ "finalizers": finalizers })
+        }),
+    );
 }
 
 /// Whether anything but metadata, and the status where it is a subresource, differs.
 fn spec_changed(live: &Value, object: &Value, has_status: bool, behaviour: Behaviour) -> bool {
-    let (Some(before), Some(after)) = (live.as_object(), object.as_object()) else { return false };
+    let (Some(before), Some(after)) = (live.as_object(), object.as_object()) else {
+        return false;
+    };
     let counts = |field: &str| match field {
         "metadata" | "apiVersion" | "kind" => false,
         "status" => !has_status,
@@ -241,8 +298,16 @@ fn drop_empty_metadata(object: &mut Value) {
         };
         let optional = matches!(
             field.as_str(),
-            "labels" | "annotations" | "finalizers" | "ownerReferences" | "managedFields" | "generateName" | "namespace"
-                | "selfLink" | "deletionTimestamp" | "deletionGracePeriodSeconds"
+            "labels"
+                | "annotations"
+                | "finalizers"
+                | "ownerReferences"
+                | "managedFields"
+                | "generateName"
+                | "namespace"
+                | "selfLink"
+                | "deletionTimestamp"
+                | "deletionGracePeriodSeconds"
         );
         !(empty && optional)
     });
@@ -259,7 +324,10 @@ pub fn check(request: &Request, object: &Value, live: Option<&Value>) -> Result<
     if causes.is_empty() {
         return Ok(());
     }
-    Err(ApiError::invalid(request.kind_subject(metadata_text(object, "name")), &causes))
+    Err(ApiError::invalid(
+        request.kind_subject(metadata_text(object, "name")),
+        &causes,
+    ))
 }
 
 /// Whether a write would change nothing: equal but for times of managed fields and the revision.
@@ -267,7 +335,10 @@ pub fn is_unchanged(live: &Value, object: &Value) -> bool {
     let strip = |object: &Value| {
         let mut object = object.clone();
         set_metadata(&mut object, "resourceVersion", None);
-        if let Some(entries) = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut) {
+        if let Some(entries) = object
+            .pointer_mut("/metadata/managedFields")
+            .and_then(Value::as_array_mut)
+        {
             for entry in entries.iter_mut().filter_map(Value::as_object_mut) {
                 entry.remove("time");
             }

@@ -17,7 +17,11 @@ pub fn create(core: &Core, request: &Request) -> Result<Reply, ApiError> {
         }
         "SelfSubjectAccessReview" => decide(core, &request.user, &spec)?,
         "SubjectAccessReview" | "LocalSubjectAccessReview" => {
-            let groups = spec["groups"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            let groups = spec["groups"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str);
             let user = User {
                 name: spec["user"].as_str().unwrap_or_default().to_owned(),
                 groups: groups.map(str::to_owned).collect(),
@@ -38,7 +42,10 @@ pub fn create(core: &Core, request: &Request) -> Result<Reply, ApiError> {
     if review.get("metadata").is_none() {
         super::object::set_field(&mut review, "metadata", Some(json!({ "creationTimestamp": null })));
     }
-    Ok(Reply::Value { code: 201, value: review })
+    Ok(Reply::Value {
+        code: 201,
+        value: review,
+    })
 }
 
 fn decide(core: &Core, user: &User, spec: &Value) -> Result<Value, ApiError> {
@@ -52,13 +59,21 @@ fn decide(core: &Core, user: &User, spec: &Value) -> Result<Value, ApiError> {
             Attributes {
                 verb: text(resource, "verb"),
                 group: text(resource, "group"),
-                resource: if subresource.is_empty() { name } else { format!("{name}/{subresource}") },
+                resource: if subresource.is_empty() {
+                    name
+                } else {
+                    format!("{name}/{subresource}")
+                },
                 namespace: text(resource, "namespace"),
                 name: text(resource, "name"),
                 path: String::new(),
             }
         }
-        (None, Some(path)) => Attributes { verb: text(path, "verb"), path: text(path, "path"), ..Attributes::default() },
+        (None, Some(path)) => Attributes {
+            verb: text(path, "verb"),
+            path: text(path, "path"),
+            ..Attributes::default()
+        },
         _ => {
             return Err(ApiError::bad_request(
                 "exactly one of spec.resourceAttributes and spec.nonResourceAttributes must be given",

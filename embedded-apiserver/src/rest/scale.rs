@@ -28,7 +28,12 @@ fn scale_of(paths: &ScalePaths, object: &Value) -> Value {
         spec["replicas"] = number(&paths.spec_replicas).into();
     }
     let mut status = json!({ "replicas": number(&paths.status_replicas) });
-    if let Some(selector) = paths.label_selector.as_deref().and_then(|path| at_path(object, path)).and_then(Value::as_str) {
+    if let Some(selector) = paths
+        .label_selector
+        .as_deref()
+        .and_then(|path| at_path(object, path))
+        .and_then(Value::as_str)
+    {
         status["selector"] = selector.into();
     }
     json!({ "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata, "spec": spec, "status": status })
@@ -41,7 +46,10 @@ pub fn get(core: &Core, request: &Request) -> Result<Reply, ApiError> {
         .get(&request.key(&request.name))
         .ok_or_else(|| ApiError::not_found(request.subject(&request.name)))?;
     let object = convert::load(&request.resource, &request.version, &stored)?;
-    Ok(Reply::Value { code: 200, value: scale_of(paths(request)?, &object) })
+    Ok(Reply::Value {
+        code: 200,
+        value: scale_of(paths(request)?, &object),
+    })
 }
 
 /// Replaces or patches the scale of an object.
@@ -71,29 +79,51 @@ pub async fn change(core: &Arc<Core>, request: &Request) -> Result<Reply, ApiErr
         scaled(request, paths, live, &after)
     })
     .await?;
-    let Reply::Object { bytes, .. } = &reply else { return Ok(reply) };
+    let Reply::Object { bytes, .. } = &reply else {
+        return Ok(reply);
+    };
     let object: Value = serde_json::from_slice(bytes).map_err(ApiError::internal)?;
-    Ok(Reply::Value { code: 200, value: scale_of(paths, &object) })
+    Ok(Reply::Value {
+        code: 200,
+        value: scale_of(paths, &object),
+    })
 }
 
 fn scaled(request: &Request, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<Value, ApiError> {
     let invalid = |field: &str, message: String| {
-        let subject = Subject { group: "autoscaling", kind: "Scale", name: &request.name };
-        Err(ApiError::invalid(subject, &[cause("FieldValueInvalid", field, message)]))
+        let subject = Subject {
+            group: "autoscaling",
+            kind: "Scale",
+            name: &request.name,
+        };
+        Err(ApiError::invalid(
+            subject,
+            &[cause("FieldValueInvalid", field, message)],
+        ))
     };
     let replicas = match scale.pointer("/spec/replicas") {
         None | Some(Value::Null) => 0,
         Some(value) => match value.as_i64() {
             Some(replicas) => replicas,
-            None => return Err(ApiError::bad_request("unable to decode the scale: spec.replicas must be a whole number")),
+            None => {
+                return Err(ApiError::bad_request(
+                    "unable to decode the scale: spec.replicas must be a whole number",
+                ));
+            }
         },
     };
     if replicas < 0 || replicas > i64::from(i32::MAX) {
-        return invalid("spec.replicas", format!("Invalid value: {replicas}: must be greater than or equal to 0"));
+        return invalid(
+            "spec.replicas",
+            format!("Invalid value: {replicas}: must be greater than or equal to 0"),
+        );
     }
     let mut object = live.clone();
     if !set_path(&mut object, &paths.spec_replicas, replicas.into()) {
-        return invalid("spec.replicas", format!("Invalid value: {replicas}: {} is no number", paths.spec_replicas));
+        return invalid(
+            "spec.replicas",
+            format!("Invalid value: {replicas}: {} is no number", paths.spec_replicas),
+        );
     }
     // Revision and UID of the scale are conditions; without them the object's own hold.
     for field in ["resourceVersion", "uid"] {

@@ -18,7 +18,9 @@ fn fields<'object>(object: &'object mut Value, field: &str) -> Option<&'object m
 }
 
 fn fill(fields: &mut Map<String, Value>, name: &str, value: Value) {
-    let empty = fields.get(name).is_none_or(|value| value.is_null() || value.as_str() == Some(""));
+    let empty = fields
+        .get(name)
+        .is_none_or(|value| value.is_null() || value.as_str() == Some(""));
     if empty {
         fields.insert(name.to_owned(), value);
     }
@@ -47,7 +49,11 @@ pub fn default(resource: &Resource, object: &mut Value) {
                     "updateStrategy",
                     json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 0, "maxUnavailable": 1 } }),
                 );
-                if let Some(spec) = spec.get_mut("template").and_then(|template| template.get_mut("spec")).and_then(Value::as_object_mut) {
+                if let Some(spec) = spec
+                    .get_mut("template")
+                    .and_then(|template| template.get_mut("spec"))
+                    .and_then(Value::as_object_mut)
+                {
                     pod_spec(spec);
                 }
             }
@@ -79,9 +85,12 @@ fn pod_spec(spec: &mut Map<String, Value>) {
     fill(spec, "securityContext", json!({}));
     for list in ["containers", "initContainers"] {
         for container in spec.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
-            let Some(container) = container.as_object_mut() else { continue };
+            let Some(container) = container.as_object_mut() else {
+                continue;
+            };
             let image = container.get("image").and_then(Value::as_str).unwrap_or_default();
-            let latest = image.ends_with(":latest") || !image.rsplit('/').next().unwrap_or_default().contains([':', '@']);
+            let latest =
+                image.ends_with(":latest") || !image.rsplit('/').next().unwrap_or_default().contains([':', '@']);
             let policy = if latest { "Always" } else { "IfNotPresent" };
             fill(container, "imagePullPolicy", policy.into());
             fill(container, "resources", json!({}));
@@ -96,7 +105,12 @@ fn default_binding(object: &mut Value) {
     if let Some(role) = object.get_mut("roleRef").and_then(Value::as_object_mut) {
         fill(role, "apiGroup", GROUP.into());
     }
-    for subject in object.get_mut("subjects").and_then(Value::as_array_mut).into_iter().flatten() {
+    for subject in object
+        .get_mut("subjects")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
         if matches!(subject["kind"].as_str(), Some("User" | "Group"))
             && let Some(subject) = subject.as_object_mut()
         {
@@ -106,7 +120,9 @@ fn default_binding(object: &mut Value) {
 }
 
 fn merge_string_data(object: &mut Value) {
-    let Some(Value::Object(plain)) = object.as_object_mut().and_then(|secret| secret.remove("stringData")) else { return };
+    let Some(Value::Object(plain)) = object.as_object_mut().and_then(|secret| secret.remove("stringData")) else {
+        return;
+    };
     if plain.is_empty() {
         return;
     }
@@ -124,7 +140,11 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
             set_field(object, "spec", Some(json!({ "finalizers": ["kubernetes"] })));
             set_field(object, "status", Some(json!({ "phase": "Active" })));
         }
-        Behaviour::Pod => set_field(object, "status", Some(json!({ "phase": "Pending", "qosClass": "BestEffort" }))),
+        Behaviour::Pod => set_field(
+            object,
+            "status",
+            Some(json!({ "phase": "Pending", "qosClass": "BestEffort" })),
+        ),
         Behaviour::CustomResourceDefinition => {
             let storage = custom::storage_version(object).to_owned();
             let stored: Vec<String> = if storage.is_empty() { Vec::new() } else { vec![storage] };
@@ -140,7 +160,8 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
             set_field(object, "status", Some(status));
         }
         Behaviour::PodDisruptionBudget => {
-            let status = json!({ "currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0 });
+            let status =
+                json!({ "currentHealthy": 0, "desiredHealthy": 0, "disruptionsAllowed": 0, "expectedPods": 0 });
             set_field(object, "status", Some(status));
         }
         _ => {}
@@ -166,7 +187,11 @@ pub fn validate(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec
             let changed = old.is_some_and(|old| old.get("roleRef") != object.get("roleRef"));
             if changed {
                 let shown = object["roleRef"].to_string();
-                vec![cause("FieldValueInvalid", "roleRef", format!("Invalid value: {shown}: cannot change roleRef"))]
+                vec![cause(
+                    "FieldValueInvalid",
+                    "roleRef",
+                    format!("Invalid value: {shown}: cannot change roleRef"),
+                )]
             } else {
                 Vec::new()
             }
@@ -184,7 +209,9 @@ fn validate_data(object: &Value, old: Option<&Value>, parts: &[&str]) -> Vec<Cau
             let fits = !key.is_empty()
                 && key.len() <= 253
                 && !matches!(key.as_str(), "." | "..")
-                && key.bytes().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.'));
+                && key
+                    .bytes()
+                    .all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.'));
             if !fits {
                 causes.push(cause(
                     "FieldValueInvalid",
@@ -196,10 +223,15 @@ fn validate_data(object: &Value, old: Option<&Value>, parts: &[&str]) -> Vec<Cau
     }
     const LIMIT: usize = 1 << 20;
     if size > LIMIT {
-        causes.push(cause("FieldValueTooLong", "", format!("Too long: may not be more than {LIMIT} bytes")));
+        causes.push(cause(
+            "FieldValueTooLong",
+            "",
+            format!("Too long: may not be more than {LIMIT} bytes"),
+        ));
     }
     if let Some(old) = old.filter(|old| old["immutable"] == true) {
-        let forbidden = |field: &str, message: &str| cause("FieldValueForbidden", field, format!("Forbidden: {message}"));
+        let forbidden =
+            |field: &str, message: &str| cause("FieldValueForbidden", field, format!("Forbidden: {message}"));
         if object["immutable"] != true {
             causes.push(forbidden("immutable", "field is immutable when `immutable` is set"));
         }
@@ -217,12 +249,20 @@ fn validate_secret(object: &Value, old: Option<&Value>) -> Vec<Cause> {
     for (key, value) in object.get("data").and_then(Value::as_object).into_iter().flatten() {
         let fits = value.is_null() || value.as_str().is_some_and(|value| STANDARD.decode(value).is_ok());
         if !fits {
-            causes.push(cause("FieldValueInvalid", &format!("data[{key}]"), "Invalid value: must be base64"));
+            causes.push(cause(
+                "FieldValueInvalid",
+                &format!("data[{key}]"),
+                "Invalid value: must be base64",
+            ));
         }
     }
     if old.is_some_and(|old| old.get("type") != object.get("type")) {
         let shown = object["type"].as_str().unwrap_or_default();
-        causes.push(cause("FieldValueInvalid", "type", format!("Invalid value: {shown:?}: field is immutable")));
+        causes.push(cause(
+            "FieldValueInvalid",
+            "type",
+            format!("Invalid value: {shown:?}: field is immutable"),
+        ));
     }
     let required: &[&str] = match object["type"].as_str().unwrap_or_default() {
         "kubernetes.io/tls" => &["tls.crt", "tls.key"],
@@ -241,14 +281,24 @@ fn validate_secret(object: &Value, old: Option<&Value>) -> Vec<Cause> {
 fn validate_event_view(object: &Value) -> Vec<Cause> {
     let missing = |field: &str| object.get(field).and_then(Value::as_str).is_none_or(str::is_empty);
     let mut causes = Vec::new();
-    for field in ["eventTime", "reportingController", "reportingInstance", "action", "reason"] {
+    for field in [
+        "eventTime",
+        "reportingController",
+        "reportingInstance",
+        "action",
+        "reason",
+    ] {
         if missing(field) {
             causes.push(cause("FieldValueRequired", field, "Required value"));
         }
     }
     if !matches!(object["type"].as_str(), Some("Normal" | "Warning")) {
         let shown = object["type"].as_str().unwrap_or_default();
-        causes.push(cause("FieldValueInvalid", "type", format!("Invalid value: {shown:?}: has invalid value: ")));
+        causes.push(cause(
+            "FieldValueInvalid",
+            "type",
+            format!("Invalid value: {shown:?}: has invalid value: "),
+        ));
     }
     causes
 }
@@ -279,7 +329,10 @@ pub fn prepare_delete(resource: &Resource, object: &mut Value, now: &str) {
 /// Whether the object must wait for the server's own work before it can go.
 pub fn holds_back_deletion(resource: &Resource, object: &Value) -> bool {
     match resource.behaviour {
-        Behaviour::Namespace => object.pointer("/spec/finalizers").and_then(Value::as_array).is_some_and(|list| !list.is_empty()),
+        Behaviour::Namespace => object
+            .pointer("/spec/finalizers")
+            .and_then(Value::as_array)
+            .is_some_and(|list| !list.is_empty()),
         Behaviour::CustomResourceDefinition => !is_deleting(object) && custom::is_established(object),
         _ => false,
     }
@@ -287,7 +340,14 @@ pub fn holds_back_deletion(resource: &Resource, object: &Value) -> bool {
 
 /// Removes what only the server sets, so that no client can.
 pub fn clear_server_fields(object: &mut Value) {
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "uid", "creationTimestamp", "generation"] {
+    for field in [
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "selfLink",
+        "uid",
+        "creationTimestamp",
+        "generation",
+    ] {
         set_metadata(object, field, None);
     }
 }

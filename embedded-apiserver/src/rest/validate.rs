@@ -19,7 +19,9 @@ fn is_label(text: &str) -> bool {
     let edge = |letter: Option<u8>| letter.is_some_and(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit());
     edge(text.bytes().next())
         && edge(text.bytes().last())
-        && text.bytes().all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'-')
+        && text
+            .bytes()
+            .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == b'-')
 }
 
 fn is_subdomain(text: &str) -> bool {
@@ -30,7 +32,9 @@ fn is_qualified_part(text: &str) -> bool {
     let edge = |letter: Option<u8>| letter.is_some_and(|letter| letter.is_ascii_alphanumeric());
     edge(text.bytes().next())
         && edge(text.bytes().last())
-        && text.bytes().all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.'))
+        && text
+            .bytes()
+            .all(|letter| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.'))
 }
 
 /// What is wrong with a name of this kind of object, if anything.
@@ -59,15 +63,25 @@ fn name_problem(behaviour: Behaviour, group: &str, name: &str) -> Option<String>
 /// Refuses metadata of the wrong types, as decoding would.
 pub fn metadata_types(object: &Value) -> Result<(), ApiError> {
     let refuse = |field: &str, wanted: &str| {
-        Err(ApiError::bad_request(format!("unable to decode the object: metadata.{field} must be {wanted}")))
+        Err(ApiError::bad_request(format!(
+            "unable to decode the object: metadata.{field} must be {wanted}"
+        )))
     };
     let metadata = match object.get("metadata") {
         None | Some(Value::Null) => return Ok(()),
         Some(Value::Object(metadata)) => metadata,
-        Some(_) => return Err(ApiError::bad_request("unable to decode the object: metadata must be an object")),
+        Some(_) => {
+            return Err(ApiError::bad_request(
+                "unable to decode the object: metadata must be an object",
+            ));
+        }
     };
     for (field, value) in metadata {
-        let is_text_map = || value.as_object().is_some_and(|map| map.values().all(|value| value.is_string() || value.is_null()));
+        let is_text_map = || {
+            value
+                .as_object()
+                .is_some_and(|map| map.values().all(|value| value.is_string() || value.is_null()))
+        };
         match field.as_str() {
             _ if value.is_null() => {}
             "name" | "generateName" | "namespace" | "uid" | "resourceVersion" | "selfLink" if !value.is_string() => {
@@ -78,7 +92,9 @@ pub fn metadata_types(object: &Value) -> Result<(), ApiError> {
                 return refuse(field, "a list of texts");
             }
             "creationTimestamp" | "deletionTimestamp"
-                if !value.as_str().is_some_and(|time| time.parse::<jiff::Timestamp>().is_ok()) =>
+                if !value
+                    .as_str()
+                    .is_some_and(|time| time.parse::<jiff::Timestamp>().is_ok()) =>
             {
                 return refuse(field, "a time");
             }
@@ -88,12 +104,15 @@ pub fn metadata_types(object: &Value) -> Result<(), ApiError> {
             "ownerReferences" => {
                 let fits = |owner: &Value| {
                     owner.as_object().is_some_and(|owner| {
-                        ["apiVersion", "kind", "name", "uid"]
-                            .iter()
-                            .all(|field| owner.get(*field).is_none_or(|value| value.is_string() || value.is_null()))
-                            && ["controller", "blockOwnerDeletion"]
-                                .iter()
-                                .all(|field| owner.get(*field).is_none_or(|value| value.is_boolean() || value.is_null()))
+                        ["apiVersion", "kind", "name", "uid"].iter().all(|field| {
+                            owner
+                                .get(*field)
+                                .is_none_or(|value| value.is_string() || value.is_null())
+                        }) && ["controller", "blockOwnerDeletion"].iter().all(|field| {
+                            owner
+                                .get(*field)
+                                .is_none_or(|value| value.is_boolean() || value.is_null())
+                        })
                     })
                 };
                 if !value.as_array().is_some_and(|owners| owners.iter().all(fits)) {
@@ -136,21 +155,37 @@ pub fn metadata(request: &Request, object: &Value, old: Option<&Value>) -> Vec<C
     let mut causes = Vec::new();
     let name = metadata_text(object, "name");
     if name.is_empty() {
-        causes.push(cause("FieldValueRequired", "metadata.name", "Required value: name or generateName is required"));
+        causes.push(cause(
+            "FieldValueRequired",
+            "metadata.name",
+            "Required value: name or generateName is required",
+        ));
     } else if old.is_none()
         && let Some(problem) = name_problem(request.resource.behaviour, &request.resource.group, name)
     {
-        causes.push(cause("FieldValueInvalid", "metadata.name", format!("Invalid value: {name:?}: {problem}")));
+        causes.push(cause(
+            "FieldValueInvalid",
+            "metadata.name",
+            format!("Invalid value: {name:?}: {problem}"),
+        ));
     }
     let invalid = |field: &str, value: &str, problem: String| {
-        cause("FieldValueInvalid", field, format!("Invalid value: {value:?}: {problem}"))
+        cause(
+            "FieldValueInvalid",
+            field,
+            format!("Invalid value: {value:?}: {problem}"),
+        )
     };
     for (key, value) in texts(object, "labels") {
         if let Some(problem) = qualified_name_problem(key) {
             causes.push(invalid("metadata.labels", key, problem));
         }
         if value.len() > 63 {
-            causes.push(invalid("metadata.labels", value, "must be no more than 63 bytes".to_owned()));
+            causes.push(invalid(
+                "metadata.labels",
+                value,
+                "must be no more than 63 bytes".to_owned(),
+            ));
         } else if !value.is_empty() && !is_qualified_part(value) {
             causes.push(invalid("metadata.labels", value, LABEL_VALUE.to_owned()));
         }
@@ -183,7 +218,11 @@ pub fn metadata(request: &Request, object: &Value, old: Option<&Value>) -> Vec<C
 }
 
 fn owner_references(object: &Value, causes: &mut Vec<Cause>) {
-    let owners = object.pointer("/metadata/ownerReferences").and_then(Value::as_array).into_iter().flatten();
+    let owners = object
+        .pointer("/metadata/ownerReferences")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     let mut controllers: Vec<String> = Vec::new();
     for (at, owner) in owners.enumerate() {
         let field = format!("metadata.ownerReferences[{at}]");
@@ -196,7 +235,11 @@ fn owner_references(object: &Value, causes: &mut Vec<Cause>) {
             }
         }
         if owner["controller"] == true {
-            controllers.push(format!("{}/{}", owner["kind"].as_str().unwrap_or_default(), owner["name"].as_str().unwrap_or_default()));
+            controllers.push(format!(
+                "{}/{}",
+                owner["kind"].as_str().unwrap_or_default(),
+                owner["name"].as_str().unwrap_or_default()
+            ));
         }
     }
     if let [first, second, ..] = controllers.as_slice() {

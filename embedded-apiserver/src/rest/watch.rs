@@ -86,23 +86,33 @@ pub fn start(core: &Arc<Core>, request: Request) -> Result<Watch, ApiError> {
     let forbidden = |message: &str| {
         ApiError::invalid_options(
             "ListOptions",
-            &[cause("FieldValueForbidden", "resourceVersionMatch", format!("Forbidden: {message}"))],
+            &[cause(
+                "FieldValueForbidden",
+                "resourceVersionMatch",
+                format!("Forbidden: {message}"),
+            )],
         )
     };
     let matching = options.resource_version_match.as_str();
     match options.send_initial_events {
         None if !matching.is_empty() => {
-            return Err(forbidden("resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"));
+            return Err(forbidden(
+                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
+            ));
         }
         Some(_) if matching != "NotOlderThan" => {
-            return Err(forbidden("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"));
+            return Err(forbidden(
+                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+            ));
         }
         _ => {}
     }
     let requested: Option<u64> = match options.resource_version.as_str() {
         "" => None,
         text => Some(text.parse().map_err(|_| {
-            ApiError::bad_request(format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
+            ApiError::bad_request(format!(
+                "Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
+            ))
         })?),
     };
     let wants_initial = match options.send_initial_events {
@@ -120,7 +130,10 @@ pub fn start(core: &Arc<Core>, request: Request) -> Result<Watch, ApiError> {
         let snapshot = core.store.list(&request.resource.storage, namespace, None, None)?;
         (snapshot.objects.into(), snapshot.revision)
     } else {
-        (VecDeque::new(), requested.filter(|revision| *revision > 0).unwrap_or(current))
+        (
+            VecDeque::new(),
+            requested.filter(|revision| *revision > 0).unwrap_or(current),
+        )
     };
     let seconds = match options.timeout_seconds {
         Some(seconds) if seconds > 0 => seconds.min(24 * 3600),
@@ -251,7 +264,10 @@ impl Watch {
 
     fn end_with(&mut self, error: &ApiError) {
         let object = serde_json::to_vec(&error.status()).unwrap_or_default().into();
-        self.pending.push_back(WatchEvent { kind: WatchKind::Error, object });
+        self.pending.push_back(WatchEvent {
+            kind: WatchKind::Error,
+            object,
+        });
         self.ended = true;
     }
 
@@ -264,8 +280,13 @@ impl Watch {
     /// What an event means to this watcher: objects come into view and go out of it.
     fn translate(&self, event: &Arc<Event>) -> Option<WatchEvent> {
         let name = &event.key.object;
-        let after = (event.kind != EventKind::Deleted).then(|| self.visible(name, &event.object)).flatten();
-        let before = event.previous.as_ref().and_then(|previous| self.visible(name, previous));
+        let after = (event.kind != EventKind::Deleted)
+            .then(|| self.visible(name, &event.object))
+            .flatten();
+        let before = event
+            .previous
+            .as_ref()
+            .and_then(|previous| self.visible(name, previous));
         match (before, after) {
             (None, None) => None,
             (None, Some(after)) => Some(self.event(WatchKind::Added, after)),
@@ -274,9 +295,16 @@ impl Watch {
             (Some(before), None) => {
                 // It left the selection: its last state in view, with the revision at which it left.
                 let mut object = convert::load(&self.request.resource, &self.request.version, before).ok()?;
-                super::object::set_metadata(&mut object, "resourceVersion", Some(event.revision().to_string().into()));
+                super::object::set_metadata(
+                    &mut object,
+                    "resourceVersion",
+                    Some(event.revision().to_string().into()),
+                );
                 let object = serde_json::to_vec(&object).ok()?.into();
-                Some(WatchEvent { kind: WatchKind::Deleted, object })
+                Some(WatchEvent {
+                    kind: WatchKind::Deleted,
+                    object,
+                })
             }
         }
     }
@@ -286,7 +314,10 @@ impl Watch {
             Ok(object) => WatchEvent { kind, object },
             Err(error) => {
                 let object = serde_json::to_vec(&error.status()).unwrap_or_default().into();
-                WatchEvent { kind: WatchKind::Error, object }
+                WatchEvent {
+                    kind: WatchKind::Error,
+                    object,
+                }
             }
         }
     }
@@ -299,6 +330,9 @@ impl Watch {
         let object = json!({
             "kind": self.request.resource.kind, "apiVersion": self.request.api_version(), "metadata": metadata,
         });
-        WatchEvent { kind: WatchKind::Bookmark, object: serde_json::to_vec(&object).unwrap_or_default().into() }
+        WatchEvent {
+            kind: WatchKind::Bookmark,
+            object: serde_json::to_vec(&object).unwrap_or_default().into(),
+        }
     }
 }

@@ -19,7 +19,9 @@ pub async fn create(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Stri
     findings.extend(prepare::prune_and_default(request, &mut object)?);
     prepare::judge_findings(request, findings, warnings, false)?;
     if !metadata_text(&object, "resourceVersion").is_empty() {
-        return Err(ApiError::unclassified("resourceVersion should not be set on objects to be created"));
+        return Err(ApiError::unclassified(
+            "resourceVersion should not be set on objects to be created",
+        ));
     }
     create_object(core, request, object, true).await
 }
@@ -47,7 +49,12 @@ pub async fn create_object(
             ApiError::already_exists(request.subject(&name))
         }
     };
-    if request.resource.custom.as_ref().is_some_and(|origin| origin.terminating) {
+    if request
+        .resource
+        .custom
+        .as_ref()
+        .is_some_and(|origin| origin.terminating)
+    {
         let why = "create not allowed while custom resource definition is terminating";
         return Err(ApiError::forbidden(request.subject(&name), why));
     }
@@ -63,7 +70,11 @@ pub async fn create_object(
         guards.push(Guard::Live(Key::new(&NAMESPACES.into(), "", &request.namespace)));
     }
     if request.resource.custom.is_some() {
-        guards.push(Guard::Live(Key::new(&crate::registry::DEFINITIONS.into(), "", &request.resource.storage)));
+        guards.push(Guard::Live(Key::new(
+            &crate::registry::DEFINITIONS.into(),
+            "",
+            &request.resource.storage,
+        )));
     }
     let written = put(core, request, &name, Expect::Absent, object, guards).await;
     let stored = match written {
@@ -71,12 +82,17 @@ pub async fn create_object(
         Err(WriteError::Exists(stored)) => return Err(taken(&stored)),
         Err(WriteError::Guard) => {
             check_namespace(core, request, &name)?;
-            return Err(ApiError::unavailable("the namespace changed at the same time; try again"));
+            return Err(ApiError::unavailable(
+                "the namespace changed at the same time; try again",
+            ));
         }
         Err(error) => return Err(storage_error(request, &name, &error)),
     };
     after_write(core, request.resource.behaviour, &name).await;
-    Ok(Reply::Object { code: 201, bytes: convert::bytes(&request.resource, &request.version, &stored)? })
+    Ok(Reply::Object {
+        code: 201,
+        bytes: convert::bytes(&request.resource, &request.version, &stored)?,
+    })
 }
 
 /// The storage name of namespaces.
@@ -90,15 +106,21 @@ fn check_namespace(core: &Core, request: &Request, name: &str) -> Result<(), Api
     let namespace = &request.namespace;
     let key = Key::new(&NAMESPACES.into(), "", namespace);
     let Some(stored) = core.store.get(&key) else {
-        return Err(ApiError::not_found(super::Subject { group: "", kind: NAMESPACES, name: namespace }));
+        return Err(ApiError::not_found(super::Subject {
+            group: "",
+            kind: NAMESPACES,
+            name: namespace,
+        }));
     };
     if stored.deleting() {
         let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
-        return Err(ApiError::forbidden(request.subject(name), &why).with_cause(&super::cause(
-            "NamespaceTerminating",
-            "metadata.namespace",
-            format!("namespace {namespace} is being terminated"),
-        )));
+        return Err(
+            ApiError::forbidden(request.subject(name), &why).with_cause(&super::cause(
+                "NamespaceTerminating",
+                "metadata.namespace",
+                format!("namespace {namespace} is being terminated"),
+            )),
+        );
     }
     Ok(())
 }
@@ -128,7 +150,10 @@ pub async fn update(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Stri
         if missing {
             return Err(ApiError::not_found(request.subject(&request.name)));
         }
-        return Err(ApiError::invalid(request.kind_subject(&request.name), &[missing_version]));
+        return Err(ApiError::invalid(
+            request.kind_subject(&request.name),
+            &[missing_version],
+        ));
     }
     replace(core, request, true, |_| Ok(object.clone())).await
 }
@@ -146,7 +171,10 @@ pub async fn replace(
     let name = &request.name;
     let key = request.key(name);
     for _ in 0..ATTEMPTS {
-        let stored = core.store.get(&key).ok_or_else(|| ApiError::not_found(request.subject(name)))?;
+        let stored = core
+            .store
+            .get(&key)
+            .ok_or_else(|| ApiError::not_found(request.subject(name)))?;
         let live = convert::load(&request.resource, &request.version, &stored)?;
         let mut object = change(&live)?;
         let wanted = metadata_text(&object, "resourceVersion");
@@ -178,12 +206,24 @@ pub async fn replace(
             }
         }
         if prepare::is_unchanged(&live, &object) {
-            return Ok(Reply::Object { code: 200, bytes: convert::bytes(&request.resource, &request.version, &stored)? });
+            return Ok(Reply::Object {
+                code: 200,
+                bytes: convert::bytes(&request.resource, &request.version, &stored)?,
+            });
         }
         if request.options.dry_run {
             return value_reply(200, &object);
         }
-        match put(core, request, name, Expect::Revision(stored.revision), object, Vec::new()).await {
+        match put(
+            core,
+            request,
+            name,
+            Expect::Revision(stored.revision),
+            object,
+            Vec::new(),
+        )
+        .await
+        {
             Ok(stored) => {
                 after_write(core, request.resource.behaviour, name).await;
                 return Ok(Reply::Object {
@@ -209,21 +249,30 @@ async fn put(
 ) -> Result<Arc<Stored>, WriteError> {
     let object = convert::to_storage(&request.resource, &request.version, object);
     let encoded = Encoded::new(&object).map_err(|error| WriteError::Unavailable(error.to_string().into()))?;
-    core.store.write(Write { key: request.key(name), expect, guards, change: Change::Put(encoded) }).await
+    core.store
+        .write(Write {
+            key: request.key(name),
+            expect,
+            guards,
+            change: Change::Put(encoded),
+        })
+        .await
 }
 
 /// Removes an object in the given revision. Watchers get its last stored state.
-pub async fn remove(
-    store: &Store,
-    key: &Key,
-    stored: &Stored,
-    guards: Vec<Guard>,
-) -> Result<Arc<Stored>, WriteError> {
+pub async fn remove(store: &Store, key: &Key, stored: &Stored, guards: Vec<Guard>) -> Result<Arc<Stored>, WriteError> {
     let unreadable = |error: &dyn std::fmt::Display| WriteError::Unavailable(error.to_string().into());
     let last = stored.value().map_err(|error| unreadable(&error))?;
     let encoded = Encoded::new(&last).map_err(|error| unreadable(&error))?;
     let expect = Expect::Revision(stored.revision);
-    store.write(Write { key: key.clone(), expect, guards, change: Change::Delete(encoded) }).await
+    store
+        .write(Write {
+            key: key.clone(),
+            expect,
+            guards,
+            change: Change::Delete(encoded),
+        })
+        .await
 }
 
 /// Errors of the store that a client can only be told.
@@ -246,18 +295,18 @@ pub fn value_reply(code: u16, object: &Value) -> Result<Reply, ApiError> {
 /// Changes a stored object for the server's own purposes; `change` says whether there is anything to write.
 ///
 /// An object that is being deleted and has nothing left to wait for is removed.
-pub async fn rewrite(
-    core: &Core,
-    key: &Key,
-    mut change: impl FnMut(&mut Value) -> bool,
-) -> Result<(), WriteError> {
+pub async fn rewrite(core: &Core, key: &Key, mut change: impl FnMut(&mut Value) -> bool) -> Result<(), WriteError> {
     loop {
-        let Some(stored) = core.store.get(key) else { return Ok(()) };
+        let Some(stored) = core.store.get(key) else {
+            return Ok(());
+        };
         let unreadable = |error: &dyn std::fmt::Display| WriteError::Unavailable(error.to_string().into());
         let mut object = stored.value().map_err(|error| unreadable(&error))?;
         let changed = change(&mut object);
         let registry = core.registry.snapshot();
-        let held = registry.by_storage(&key.resource).is_some_and(|resource| strategy::holds_back_deletion(resource, &object));
+        let held = registry
+            .by_storage(&key.resource)
+            .is_some_and(|resource| strategy::holds_back_deletion(resource, &object));
         let written = if is_deleting(&object) && super::object::finalizers(&object).is_empty() && !held {
             let guards = match key.resource.as_ref() {
                 NAMESPACES => vec![Guard::NamespaceEmpty(key.object.name.to_string())],
@@ -269,7 +318,14 @@ pub async fn rewrite(
         } else if changed {
             let encoded = Encoded::new(&object).map_err(|error| unreadable(&error))?;
             let expect = Expect::Revision(stored.revision);
-            core.store.write(Write { key: key.clone(), expect, guards: Vec::new(), change: Change::Put(encoded) }).await
+            core.store
+                .write(Write {
+                    key: key.clone(),
+                    expect,
+                    guards: Vec::new(),
+                    change: Change::Put(encoded),
+                })
+                .await
         } else {
             return Ok(());
         };

@@ -47,7 +47,10 @@ pub(super) struct Identity {
 impl Identity {
     /// Reads the identity from a folder and makes what is missing, ends soon or does not fit the address.
     pub(super) fn load_or_make(folder: &Path, address: IpAddr) -> Result<Self, ServeError> {
-        let failed = |reason: String| ServeError::Certificate { path: folder.display().to_string(), reason };
+        let failed = |reason: String| ServeError::Certificate {
+            path: folder.display().to_string(),
+            reason,
+        };
         create_private_folder(folder)?;
         let kept = read_credential(folder, "ca")?.filter(|kept| lasts(&kept.certificate_pem, RENEWAL_DAYS, None));
         let renewed = kept.is_none();
@@ -69,9 +72,17 @@ impl Identity {
             write_credential(folder, name, &made)?;
             Ok::<Credential, ServeError>(made)
         };
-        let server = leaf("server", server_params(address).map_err(|error| failed(error.to_string()))?, Some(address))?;
+        let server = leaf(
+            "server",
+            server_params(address).map_err(|error| failed(error.to_string()))?,
+            Some(address),
+        )?;
         let admin = leaf("admin", admin_params(), None)?;
-        Ok(Self { authority_pem: authority.certificate_pem, server, admin })
+        Ok(Self {
+            authority_pem: authority.certificate_pem,
+            server,
+            admin,
+        })
     }
 
     /// The TLS configuration: TLS 1.2 and up, client certificates of our authority welcome but not required.
@@ -104,7 +115,9 @@ impl Identity {
 fn validity(params: &mut CertificateParams, days: i64) {
     let now = jiff::Timestamp::now();
     let at = |days: i64| {
-        let date = (now + jiff::SignedDuration::from_hours(days * 24)).to_zoned(jiff::tz::TimeZone::UTC).date();
+        let date = (now + jiff::SignedDuration::from_hours(days * 24))
+            .to_zoned(jiff::tz::TimeZone::UTC)
+            .date();
         rcgen::date_time_ymd(i32::from(date.year()), date.month() as u8, date.day() as u8)
     };
     // Since yesterday: clocks differ.
@@ -126,22 +139,34 @@ fn make_authority() -> Result<Credential, rcgen::Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name = named("outrigger-ca", None);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages =
-        vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
+    ];
     validity(&mut params, AUTHORITY_DAYS);
     let certificate = params.self_signed(&key)?;
-    Ok(Credential { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    Ok(Credential {
+        certificate_pem: certificate.pem(),
+        key_pem: key.serialize_pem(),
+    })
 }
 
 fn server_params(address: IpAddr) -> Result<CertificateParams, rcgen::Error> {
-    let mut names = vec!["localhost".to_owned(), "kubernetes".to_owned(), "kubernetes.default.svc".to_owned()];
+    let mut names = vec![
+        "localhost".to_owned(),
+        "kubernetes".to_owned(),
+        "kubernetes.default.svc".to_owned(),
+    ];
     let mut addresses: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), std::net::Ipv6Addr::LOCALHOST.into()];
     if !address.is_unspecified() && !addresses.contains(&address) {
         addresses.push(address);
     }
     names.dedup();
     let mut params = CertificateParams::new(names)?;
-    params.subject_alt_names.extend(addresses.into_iter().map(SanType::IpAddress));
+    params
+        .subject_alt_names
+        .extend(addresses.into_iter().map(SanType::IpAddress));
     params.distinguished_name = named("outrigger-apiserver", None);
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -162,13 +187,20 @@ fn sign(mut params: CertificateParams, authority: &Credential) -> Result<Credent
     let issuer = Issuer::from_ca_cert_pem(&authority.certificate_pem, KeyPair::from_pem(&authority.key_pem)?)?;
     let key = KeyPair::generate()?;
     let certificate = params.signed_by(&key, &issuer)?;
-    Ok(Credential { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    Ok(Credential {
+        certificate_pem: certificate.pem(),
+        key_pem: key.serialize_pem(),
+    })
 }
 
 /// Whether a certificate can be read, lasts some days more, and is good for the address.
 fn lasts(pem: &str, days: i64, address: Option<IpAddr>) -> bool {
-    let Ok((_, block)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()) else { return false };
-    let Ok(certificate) = block.parse_x509() else { return false };
+    let Ok((_, block)) = x509_parser::pem::parse_x509_pem(pem.as_bytes()) else {
+        return false;
+    };
+    let Ok(certificate) = block.parse_x509() else {
+        return false;
+    };
     let needed = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(days * 24);
     let fits = |address: IpAddr| {
         let octets: Vec<u8> = match address {
@@ -209,19 +241,28 @@ fn read_credential(folder: &Path, name: &str) -> Result<Option<Credential>, Serv
         }
     };
     Ok(match (read(format!("{name}.crt"))?, read(format!("{name}.key"))?) {
-        (Some(certificate_pem), Some(key_pem)) => Some(Credential { certificate_pem, key_pem }),
+        (Some(certificate_pem), Some(key_pem)) => Some(Credential {
+            certificate_pem,
+            key_pem,
+        }),
         _ => None,
     })
 }
 
 fn write_credential(folder: &Path, name: &str, credential: &Credential) -> Result<(), ServeError> {
     write_private(&folder.join(format!("{name}.key")), credential.key_pem.as_bytes())?;
-    write_private(&folder.join(format!("{name}.crt")), credential.certificate_pem.as_bytes())
+    write_private(
+        &folder.join(format!("{name}.crt")),
+        credential.certificate_pem.as_bytes(),
+    )
 }
 
 /// Writes a file that only its owner may read, whole or not at all.
 pub(super) fn write_private(path: &Path, content: &[u8]) -> Result<(), ServeError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.new", std::process::id()));
     let temporary = folder.join(name);

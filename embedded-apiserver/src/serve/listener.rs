@@ -100,18 +100,32 @@ async fn connection(
         async move { Ok::<Response<Body>, Infallible>(handler.handle(user, request).await) }
     });
     let worth_it = |_: http::StatusCode, _: http::Version, headers: &http::HeaderMap, _: &http::Extensions| {
-        let length = headers.get(http::header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-        length.and_then(|length| length.parse::<u64>().ok()).is_some_and(|length| length >= COMPRESS_FROM)
+        let length = headers
+            .get(http::header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok());
+        length
+            .and_then(|length| length.parse::<u64>().ok())
+            .is_some_and(|length| length >= COMPRESS_FROM)
     };
     let service = tower::ServiceBuilder::new()
-        .layer(CompressionLayer::new().gzip(true).quality(CompressionLevel::Fastest).compress_when(worth_it))
+        .layer(
+            CompressionLayer::new()
+                .gzip(true)
+                .quality(CompressionLevel::Fastest)
+                .compress_when(worth_it),
+        )
         .map_response(|response: Response<Body>| with_length(response))
         .service(answer);
     let service = hyper_util::service::TowerToHyperService::new(service.boxed_clone());
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(hyper_util::rt::TokioTimer::new());
-    builder.http2().timer(hyper_util::rt::TokioTimer::new()).max_concurrent_streams(1000);
-    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+    builder
+        .http2()
+        .timer(hyper_util::rt::TokioTimer::new())
+        .max_concurrent_streams(1000);
+    let connection = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .into_owned();
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a connection ended");
     }
@@ -120,7 +134,9 @@ async fn connection(
 /// Puts the length of whole bodies into the headers, where the compression looks for it.
 fn with_length(mut response: Response<Body>) -> Response<Body> {
     if let Some(length) = http_body::Body::size_hint(response.body()).exact() {
-        response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+        response
+            .headers_mut()
+            .insert(http::header::CONTENT_LENGTH, length.into());
     }
     response
 }
@@ -135,8 +151,18 @@ fn user_of(connection: &rustls::ServerConnection) -> User {
     };
     let subject = certificate.subject();
     let texts = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
-    let name = texts(subject.iter_common_name().filter_map(|name| name.as_str().ok()).collect());
-    let groups = texts(subject.iter_organization().filter_map(|name| name.as_str().ok()).collect());
+    let name = texts(
+        subject
+            .iter_common_name()
+            .filter_map(|name| name.as_str().ok())
+            .collect(),
+    );
+    let groups = texts(
+        subject
+            .iter_organization()
+            .filter_map(|name| name.as_str().ok())
+            .collect(),
+    );
     match name.into_iter().next() {
         Some(name) if !name.is_empty() => User::from_certificate(name, groups),
         _ => User::anonymous(),

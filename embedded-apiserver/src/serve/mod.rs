@@ -90,14 +90,25 @@ impl ApiServer {
     ) -> Result<Running, ServeError> {
         let socket = tokio::net::TcpListener::bind(listen)
             .await
-            .map_err(|source| ServeError::Listen { address: listen, source })?;
-        let local_addr = socket.local_addr().map_err(|source| ServeError::Listen { address: listen, source })?;
+            .map_err(|source| ServeError::Listen {
+                address: listen,
+                source,
+            })?;
+        let local_addr = socket.local_addr().map_err(|source| ServeError::Listen {
+            address: listen,
+            source,
+        })?;
         let identity = identity::Identity::load_or_make(identity_dir, local_addr.ip())?;
         let kubeconfig = kubeconfig::render(local_addr, &identity);
         let kubeconfig_path = identity_dir.join("admin.kubeconfig");
         identity::write_private(&kubeconfig_path, kubeconfig.as_bytes())?;
         let tls = identity.server_config(identity_dir)?;
         let ended = tokio::spawn(listener::run(self.clone(), socket, tls, shutdown));
-        Ok(Running { local_addr, kubeconfig, kubeconfig_path, ended })
+        Ok(Running {
+            local_addr,
+            kubeconfig,
+            kubeconfig_path,
+            ended,
+        })
     }
 }

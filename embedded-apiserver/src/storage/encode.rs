@@ -39,7 +39,11 @@ impl Stored {
     /// Reads stored bytes back.
     pub fn from_bytes(revision: u64, bytes: Bytes) -> Result<Self, EncodeError> {
         let partial: Partial = serde_json::from_slice(&bytes)?;
-        Ok(Self { revision, meta: partial.metadata.into(), bytes })
+        Ok(Self {
+            revision,
+            meta: partial.metadata.into(),
+            bytes,
+        })
     }
 
     /// The object.
@@ -50,7 +54,11 @@ impl Stored {
     /// A label's value.
     pub fn label(&self, key: &str) -> Option<&str> {
         let labels = &self.meta.labels;
-        labels.binary_search_by(|(name, _)| name.as_ref().cmp(key)).ok().and_then(|at| labels.get(at)).map(|(_, value)| value.as_ref())
+        labels
+            .binary_search_by(|(name, _)| name.as_ref().cmp(key))
+            .ok()
+            .and_then(|at| labels.get(at))
+            .map(|(_, value)| value.as_ref())
     }
 
     /// Whether it has a deletion timestamp.
@@ -96,7 +104,10 @@ impl Encoded {
     /// Serializes an object; its present `metadata.resourceVersion` is ignored.
     pub fn new(object: &Value) -> Result<Self, EncodeError> {
         let fields = object.as_object().ok_or(EncodeError::NoMetadata)?;
-        let metadata = fields.get("metadata").and_then(Value::as_object).ok_or(EncodeError::NoMetadata)?;
+        let metadata = fields
+            .get("metadata")
+            .and_then(Value::as_object)
+            .ok_or(EncodeError::NoMetadata)?;
         let mut bytes = Vec::with_capacity(512);
         let mut gap = 0;
         let mut separator = b'{';
@@ -144,7 +155,11 @@ impl Encoded {
         bytes.extend_from_slice(before);
         bytes.extend_from_slice(digits.as_bytes());
         bytes.extend_from_slice(after);
-        Stored { revision, bytes: bytes.into(), meta: self.meta }
+        Stored {
+            revision,
+            bytes: bytes.into(),
+            meta: self.meta,
+        }
     }
 }
 
@@ -207,5 +222,7 @@ impl From<PartialMeta> for Meta {
 
 /// UIDs as numbers; texts that are no UUIDs (owner references may hold any) are hashed into one.
 pub(super) fn uid_number(uid: &str) -> u128 {
-    uuid::Uuid::try_parse(uid).unwrap_or_else(|_| uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, uid.as_bytes())).as_u128()
+    uuid::Uuid::try_parse(uid)
+        .unwrap_or_else(|_| uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, uid.as_bytes()))
+        .as_u128()
 }

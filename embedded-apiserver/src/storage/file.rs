@@ -25,17 +25,27 @@ pub(super) struct DataFile {
 impl DataFile {
     pub(super) fn open(path: &Path, limits: HistoryLimits) -> Result<(Self, State), OpenError> {
         let shown = path.display().to_string();
-        let damaged = |reason: String| OpenError::Damaged { path: shown.clone(), reason };
+        let damaged = |reason: String| OpenError::Damaged {
+            path: shown.clone(),
+            reason,
+        };
         create_private(path).map_err(|error| damaged(error.to_string()))?;
-        let database = Database::builder().set_cache_size(CACHE_BYTES).create(path).map_err(|error| match error {
-            redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(shown.clone()),
-            other => damaged(other.to_string()),
-        })?;
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(path)
+            .map_err(|error| match error {
+                redb::DatabaseError::DatabaseAlreadyOpen => OpenError::InUse(shown.clone()),
+                other => damaged(other.to_string()),
+            })?;
         let file = Self { database };
         file.initialise().map_err(|error| damaged(error.to_string()))?;
         let (format, revision, objects) = file.load().map_err(|error| damaged(error.to_string()))?;
         if format != FORMAT {
-            return Err(OpenError::Format { path: shown.clone(), found: format, supported: FORMAT });
+            return Err(OpenError::Format {
+                path: shown.clone(),
+                found: format,
+                supported: FORMAT,
+            });
         }
         Ok((file, State::loaded(limits, revision, objects)))
     }
@@ -57,7 +67,8 @@ impl DataFile {
     fn load(&self) -> Result<(u64, u64, Vec<(Key, Arc<Stored>)>), LoadError> {
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         let numbers = transaction.open_table(NUMBERS).map_err(redb::Error::from)?;
-        let number = |name: &str| -> Result<u64, redb::Error> { Ok(numbers.get(name)?.map_or(0, |value| value.value())) };
+        let number =
+            |name: &str| -> Result<u64, redb::Error> { Ok(numbers.get(name)?.map_or(0, |value| value.value())) };
         let (format, revision) = (number("format")?, number("revision")?);
         let mut objects = Vec::new();
         if format == FORMAT {
@@ -118,7 +129,12 @@ fn create_private(path: &Path) -> std::io::Result<()> {
 }
 
 fn encode_key(key: &Key) -> Vec<u8> {
-    [key.resource.as_bytes(), key.object.namespace.as_bytes(), key.object.name.as_bytes()].join(&0)
+    [
+        key.resource.as_bytes(),
+        key.object.namespace.as_bytes(),
+        key.object.name.as_bytes(),
+    ]
+    .join(&0)
 }
 
 fn decode(key: &[u8], value: &[u8], resources: &mut std::collections::HashSet<Arc<str>>) -> Option<(Key, Arc<Stored>)> {

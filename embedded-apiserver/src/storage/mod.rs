@@ -31,7 +31,10 @@ pub struct Key {
 impl Key {
     /// The key of an object.
     pub fn new(resource: &Arc<str>, namespace: &str, name: &str) -> Self {
-        Self { resource: Arc::clone(resource), object: ObjectName::new(namespace, name) }
+        Self {
+            resource: Arc::clone(resource),
+            object: ObjectName::new(namespace, name),
+        }
     }
 }
 
@@ -185,7 +188,10 @@ struct Pending {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Store").field("revision", &self.revision()).finish_non_exhaustive()
+        formatter
+            .debug_struct("Store")
+            .field("revision", &self.revision())
+            .finish_non_exhaustive()
     }
 }
 
@@ -210,13 +216,19 @@ impl Store {
     pub fn open(path: &Path, limits: HistoryLimits) -> Result<Self, OpenError> {
         let (file, state) = file::DataFile::open(path, limits)?;
         let (sender, receiver) = mpsc::channel(WRITE_QUEUE);
-        let inner =
-            Arc::new(Inner { state: RwLock::new(state), observer: std::sync::OnceLock::new(), writer: Some(sender) });
+        let inner = Arc::new(Inner {
+            state: RwLock::new(state),
+            observer: std::sync::OnceLock::new(),
+            writer: Some(sender),
+        });
         let weak = Arc::downgrade(&inner);
         std::thread::Builder::new()
             .name("apiserver-writer".to_owned())
             .spawn(move || run_writer(&weak, file, receiver))
-            .map_err(|error| OpenError::Damaged { path: path.display().to_string(), reason: error.to_string() })?;
+            .map_err(|error| OpenError::Damaged {
+                path: path.display().to_string(),
+                reason: error.to_string(),
+            })?;
         Ok(Self { inner })
     }
 

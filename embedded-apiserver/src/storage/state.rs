@@ -22,7 +22,10 @@ pub struct ObjectName {
 impl ObjectName {
     /// From texts.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+        }
     }
 }
 
@@ -37,7 +40,10 @@ pub struct HistoryLimits {
 
 impl Default for HistoryLimits {
     fn default() -> Self {
-        Self { events: 20_000, bytes: 32 << 20 }
+        Self {
+            events: 20_000,
+            bytes: 32 << 20,
+        }
     }
 }
 
@@ -206,7 +212,12 @@ impl State {
         let object = Arc::new(encoded.finish(revision));
         let latest = (kind != EventKind::Deleted).then(|| Arc::clone(&object));
         overlay.latest.insert(write.key.clone(), latest);
-        overlay.events.push(Arc::new(Event { key: write.key, kind, object: Arc::clone(&object), previous: current }));
+        overlay.events.push(Arc::new(Event {
+            key: write.key,
+            kind,
+            object: Arc::clone(&object),
+            previous: current,
+        }));
         Ok(object)
     }
 
@@ -218,23 +229,37 @@ impl State {
             },
             Guard::NamespaceEmpty(namespace) => {
                 let pending = |key: &Key| key.object.namespace.as_ref() == namespace;
-                if overlay.latest.iter().any(|(key, stored)| stored.is_some() && pending(key)) {
+                if overlay
+                    .latest
+                    .iter()
+                    .any(|(key, stored)| stored.is_some() && pending(key))
+                {
                     return false;
                 }
                 self.collections.iter().all(|(resource, collection)| {
                     range_of(&collection.objects, Some(namespace), None).all(|(object, _)| {
-                        let key = Key { resource: Arc::clone(resource), object: object.clone() };
+                        let key = Key {
+                            resource: Arc::clone(resource),
+                            object: object.clone(),
+                        };
                         matches!(overlay.latest.get(&key), Some(None))
                     })
                 })
             }
             Guard::ResourceEmpty(resource) => {
-                if overlay.latest.iter().any(|(key, stored)| stored.is_some() && key.resource == *resource) {
+                if overlay
+                    .latest
+                    .iter()
+                    .any(|(key, stored)| stored.is_some() && key.resource == *resource)
+                {
                     return false;
                 }
                 self.collections.get(resource).is_none_or(|collection| {
                     collection.objects.keys().all(|object| {
-                        let key = Key { resource: Arc::clone(resource), object: object.clone() };
+                        let key = Key {
+                            resource: Arc::clone(resource),
+                            object: object.clone(),
+                        };
                         matches!(overlay.latest.get(&key), Some(None))
                     })
                 })
@@ -267,7 +292,9 @@ impl State {
 
     fn collection(&mut self, resource: &Arc<str>) -> &mut Collection {
         let start = self.start;
-        self.collections.entry(Arc::clone(resource)).or_insert_with(|| Collection::new(start))
+        self.collections
+            .entry(Arc::clone(resource))
+            .or_insert_with(|| Collection::new(start))
     }
 
     fn index(&mut self, key: &Key, before: Option<&Arc<Stored>>, after: Option<&Arc<Stored>>) {
@@ -310,7 +337,10 @@ impl State {
         for (resource, collection) in &self.collections {
             for (object, stored) in &collection.objects {
                 if stored.owned() || stored.deleting() {
-                    keys.push(Key { resource: Arc::clone(resource), object: object.clone() });
+                    keys.push(Key {
+                        resource: Arc::clone(resource),
+                        object: object.clone(),
+                    });
                 }
             }
         }
@@ -318,7 +348,9 @@ impl State {
     }
 
     pub(super) fn count(&self, resource: &str) -> usize {
-        self.collections.get(resource).map_or(0, |collection| collection.objects.len())
+        self.collections
+            .get(resource)
+            .map_or(0, |collection| collection.objects.len())
     }
 
     pub(super) fn resources_in_namespace(&self, namespace: &str) -> Vec<Arc<str>> {
@@ -333,13 +365,18 @@ impl State {
     }
 
     fn oldest(&self, resource: &str) -> u64 {
-        self.collections.get(resource).map_or(self.start, |collection| collection.oldest)
+        self.collections
+            .get(resource)
+            .map_or(self.start, |collection| collection.oldest)
     }
 
     fn check(&self, resource: &str, requested: u64) -> Result<(), RevisionError> {
         let oldest = self.oldest(resource);
         if requested > self.revision {
-            Err(RevisionError::Future { requested, current: self.revision })
+            Err(RevisionError::Future {
+                requested,
+                current: self.revision,
+            })
         } else if requested < oldest {
             Err(RevisionError::Expired { requested, oldest })
         } else {
@@ -357,7 +394,10 @@ impl State {
         let revision = at.unwrap_or(self.revision);
         self.check(resource, revision)?;
         let Some(collection) = self.collections.get(resource) else {
-            return Ok(Snapshot { revision, objects: Vec::new() });
+            return Ok(Snapshot {
+                revision,
+                objects: Vec::new(),
+            });
         };
         // What the objects changed since then were at that time: the state before the first later event of each.
         let mut undone: BTreeMap<&ObjectName, Option<&Arc<Stored>>> = BTreeMap::new();
@@ -366,7 +406,9 @@ impl State {
         }
         let present = range_of(&collection.objects, namespace, start);
         if undone.is_empty() {
-            let objects = present.map(|(name, stored)| (name.clone(), Arc::clone(stored))).collect();
+            let objects = present
+                .map(|(name, stored)| (name.clone(), Arc::clone(stored)))
+                .collect();
             return Ok(Snapshot { revision, objects });
         }
         let mut objects: BTreeMap<&ObjectName, &Arc<Stored>> = present.collect();
@@ -378,14 +420,20 @@ impl State {
                 _ => objects.remove(name),
             };
         }
-        let objects = objects.into_iter().map(|(name, stored)| (name.clone(), Arc::clone(stored))).collect();
+        let objects = objects
+            .into_iter()
+            .map(|(name, stored)| (name.clone(), Arc::clone(stored)))
+            .collect();
         Ok(Snapshot { revision, objects })
     }
 
     pub(super) fn events_after(&self, resource: &str, revision: u64, limit: usize) -> Result<Events, RevisionError> {
         self.check(resource, revision)?;
         let Some(collection) = self.collections.get(resource) else {
-            return Ok(Events { events: Vec::new(), revision: self.revision });
+            return Ok(Events {
+                events: Vec::new(),
+                revision: self.revision,
+            });
         };
         let events: Vec<_> = collection.after(revision).take(limit).cloned().collect();
         let revision = match events.last() {
@@ -402,7 +450,9 @@ impl State {
     }
 
     pub(super) fn subscribe(&self, resource: &str) -> Option<watch::Receiver<u64>> {
-        self.collections.get(resource).map(|collection| collection.wake.subscribe())
+        self.collections
+            .get(resource)
+            .map(|collection| collection.wake.subscribe())
     }
 
     pub(super) fn subscribe_new(&mut self, resource: &Arc<str>) -> watch::Receiver<u64> {

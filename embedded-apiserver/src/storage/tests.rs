@@ -16,7 +16,12 @@ fn object(name: &str, payload: u32) -> Value {
 
 fn put(key: Key, expect: Expect, payload: u32) -> Write {
     let change = Change::Put(Encoded::new(&object(&key.object.name, payload)).unwrap());
-    Write { key, expect, guards: Vec::new(), change }
+    Write {
+        key,
+        expect,
+        guards: Vec::new(),
+        change,
+    }
 }
 
 fn things() -> Arc<str> {
@@ -42,7 +47,15 @@ async fn the_bytes_carry_the_revision_wherever_the_field_falls() {
         let value = json!({ "kind": "Thing", "metadata": metadata, "spec": { "resourceVersion": "left alone" } });
         let change = Change::Put(Encoded::new(&value).unwrap());
         let key = Key::new(&things(), "", &at.to_string());
-        let stored = store.write(Write { key, expect: Expect::Absent, guards: Vec::new(), change }).await.unwrap();
+        let stored = store
+            .write(Write {
+                key,
+                expect: Expect::Absent,
+                guards: Vec::new(),
+                change,
+            })
+            .await
+            .unwrap();
         let read = stored.value().unwrap();
         assert_eq!(read["metadata"]["resourceVersion"], stored.revision.to_string());
         assert_eq!(read["spec"]["resourceVersion"], "left alone");
@@ -54,14 +67,26 @@ async fn a_write_against_another_revision_changes_nothing() {
     let store = Store::in_memory(HistoryLimits::default());
     let key = Key::new(&things(), "default", "a");
     let first = store.write(put(key.clone(), Expect::Absent, 1)).await.unwrap();
-    assert!(matches!(store.write(put(key.clone(), Expect::Absent, 2)).await, Err(WriteError::Exists(_))));
+    assert!(matches!(
+        store.write(put(key.clone(), Expect::Absent, 2)).await,
+        Err(WriteError::Exists(_))
+    ));
     let wrong = Expect::Revision(first.revision + 1);
-    assert!(matches!(store.write(put(key.clone(), wrong, 2)).await, Err(WriteError::Conflict(_))));
-    let second = store.write(put(key.clone(), Expect::Revision(first.revision), 2)).await.unwrap();
+    assert!(matches!(
+        store.write(put(key.clone(), wrong, 2)).await,
+        Err(WriteError::Conflict(_))
+    ));
+    let second = store
+        .write(put(key.clone(), Expect::Revision(first.revision), 2))
+        .await
+        .unwrap();
     assert_eq!(second.revision, first.revision + 1);
     assert_eq!(payload(&store.get(&key).unwrap()), 2);
     let missing = Key::new(&things(), "default", "b");
-    assert!(matches!(store.write(put(missing, Expect::Revision(1), 2)).await, Err(WriteError::NotFound)));
+    assert!(matches!(
+        store.write(put(missing, Expect::Revision(1), 2)).await,
+        Err(WriteError::NotFound)
+    ));
 }
 
 #[tokio::test]
@@ -87,18 +112,39 @@ async fn guards_are_judged_in_the_same_instant() {
 
 #[tokio::test]
 async fn a_history_that_was_cut_says_so() {
-    let limits = HistoryLimits { events: 3, bytes: usize::MAX };
+    let limits = HistoryLimits {
+        events: 3,
+        bytes: usize::MAX,
+    };
     let store = Store::in_memory(limits);
     let start = store.revision();
     for name in ["a", "b", "c", "d", "e"] {
-        store.write(put(Key::new(&things(), "", name), Expect::Absent, 1)).await.unwrap();
+        store
+            .write(put(Key::new(&things(), "", name), Expect::Absent, 1))
+            .await
+            .unwrap();
     }
     let expired = store.events_after(&things(), start, 10).unwrap_err();
-    assert_eq!(expired, RevisionError::Expired { requested: start, oldest: start + 2 });
+    assert_eq!(
+        expired,
+        RevisionError::Expired {
+            requested: start,
+            oldest: start + 2
+        }
+    );
     assert_eq!(store.events_after(&things(), start + 2, 10).unwrap().events.len(), 3);
-    assert!(matches!(store.list(&things(), None, None, Some(start)), Err(RevisionError::Expired { .. })));
+    assert!(matches!(
+        store.list(&things(), None, None, Some(start)),
+        Err(RevisionError::Expired { .. })
+    ));
     let future = store.events_after(&things(), start + 6, 10).unwrap_err();
-    assert_eq!(future, RevisionError::Future { requested: start + 6, current: start + 5 });
+    assert_eq!(
+        future,
+        RevisionError::Future {
+            requested: start + 6,
+            current: start + 5
+        }
+    );
 }
 
 #[tokio::test]
@@ -106,12 +152,17 @@ async fn the_file_gives_back_what_was_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
     let store = Store::open(&path, HistoryLimits::default()).unwrap();
-    assert!(matches!(Store::open(&path, HistoryLimits::default()), Err(OpenError::InUse(_))));
+    assert!(matches!(
+        Store::open(&path, HistoryLimits::default()),
+        Err(OpenError::InUse(_))
+    ));
     let mut writes = Vec::new();
     for at in 0..200_u32 {
         let store = store.clone();
         let key = Key::new(&things(), "default", &format!("thing-{at}"));
-        writes.push(tokio::spawn(async move { store.write(put(key, Expect::Absent, at)).await.unwrap().revision }));
+        writes.push(tokio::spawn(async move {
+            store.write(put(key, Expect::Absent, at)).await.unwrap().revision
+        }));
     }
     let mut revisions = Vec::new();
     for write in writes {
@@ -126,19 +177,26 @@ async fn the_file_gives_back_what_was_acknowledged() {
     let after = reopened.list(&things(), None, None, None).unwrap();
     assert_eq!(after.revision, before.revision);
     let flat = |snapshot: &Snapshot| -> Vec<_> {
-        snapshot.objects.iter().map(|(name, stored)| (name.clone(), stored.revision, stored.bytes.clone())).collect()
+        snapshot
+            .objects
+            .iter()
+            .map(|(name, stored)| (name.clone(), stored.revision, stored.bytes.clone()))
+            .collect()
     };
     assert_eq!(flat(&after), flat(&before));
     assert!(matches!(
         reopened.events_after(&things(), before.revision - 1, 10),
         Err(RevisionError::Expired { .. })
     ));
-    let next = reopened.write(put(Key::new(&things(), "", "next"), Expect::Absent, 1)).await.unwrap();
+    let next = reopened
+        .write(put(Key::new(&things(), "", "next"), Expect::Absent, 1))
+        .await
+        .unwrap();
     assert_eq!(next.revision, before.revision + 1);
 }
 
 /// The writer's thread lets the file go a moment after the last handle.
-async fn reopen(path: &std::path::Path) -> Store {
+async fn reopen(path: &Path) -> Store {
     for _ in 0..1000 {
         match Store::open(path, HistoryLimits::default()) {
             Err(OpenError::InUse(_)) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
@@ -152,9 +210,16 @@ async fn reopen(path: &std::path::Path) -> Store {
 fn a_damaged_file_is_a_clear_error() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("data");
-    std::fs::write(&path, b"this is no database, but long enough to look like one".repeat(100)).unwrap();
+    std::fs::write(
+        &path,
+        b"this is no database, but long enough to look like one".repeat(100),
+    )
+    .unwrap();
     let error = Store::open(&path, HistoryLimits::default()).unwrap_err().to_string();
-    assert!(error.contains("data file") && error.contains("cannot be opened"), "{error}");
+    assert!(
+        error.contains("data file") && error.contains("cannot be opened"),
+        "{error}"
+    );
 }
 
 #[derive(Clone, Debug)]
