@@ -6,9 +6,13 @@
 pub mod conditions;
 pub mod event;
 pub mod cluster;
+mod line;
 pub mod machine;
+pub mod machine_deployment;
+pub mod machine_set;
 pub mod observation;
 pub mod operation;
 pub mod provider;
+mod removal;
 pub mod request;
 pub mod validation;

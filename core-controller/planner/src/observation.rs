@@ -158,6 +158,8 @@ pub struct Observation<Status> {
     /// The digest of the last Update that was accepted, and when.
     pub(crate) update_sent: Option<(Vec<u8>, Timestamp)>,
     pub(crate) deletion: Option<Deletion>,
+    /// Whether the provider has said GONE of what was there afterwards.
+    pub(crate) deletion_failed_to_last: bool,
     /// The failure domains that had no capacity, "" for the provider's own choice, each
     /// with the time from which it may be tried again.
     pub(crate) exhausted: Vec<(String, Timestamp)>,
@@ -179,6 +181,7 @@ impl<Status> Default for Observation<Status> {
             doubt: false,
             update_sent: None,
             deletion: None,
+            deletion_failed_to_last: false,
             exhausted: Vec::new(),
             poll_at: None,
             members: None,
@@ -326,6 +329,7 @@ impl<Status: ProviderStatus> Observation<Status> {
                 self.doubt = false;
                 self.poll_after(status.poll_after(), now);
                 // Said to be gone, and there: the deletion begins anew.
+                self.deletion_failed_to_last |= matches!(self.deletion, Some(Deletion::Gone(_)));
                 self.deletion = None;
                 self.knowledge = Knowledge::Present {
                     status,

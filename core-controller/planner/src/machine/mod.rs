@@ -9,8 +9,21 @@ use actuator_proto::v1;
 use jiff::Timestamp;
 use outrigger_api::{Cluster, Machine, MachineStatus};
 
+mod born;
+mod case;
+mod deletion;
+mod placement;
+mod status;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+mod unborn;
+
+use case::Case;
+
 use crate::event::Event;
-use crate::operation::{self, Operation};
+use crate::operation::{self, Operation, Outcome};
 use crate::provider::Snapshot;
 use crate::validation::Verdict;
 
@@ -78,6 +91,22 @@ pub struct Plan {
     pub step_down: bool,
 }
 
+/// The reason of the condition Ready of a machine whose spec cannot be reached in place:
+/// its owner replaces it.
+pub const REASON_REPLACE_REQUIRED: &str = "ReplaceRequired";
+/// The `failureReason` of a machine whose instance is gone though nobody here deleted it.
+pub const REASON_INSTANCE_LOST: &str = "InstanceLost";
+
+/// Whether the owner of this machine has to replace it: it failed for good, or its spec
+/// cannot be reached in place.
+pub fn needs_replacement(machine: &Machine) -> bool {
+    machine.status.as_ref().is_some_and(|status| {
+        (status.phase == Some(outrigger_api::MachinePhase::Failed) && status.failure_reason.is_some())
+            || crate::conditions::get(&status.conditions, outrigger_api::names::CONDITION_READY)
+                .is_some_and(|ready| ready.reason == REASON_REPLACE_REQUIRED)
+    })
+}
+
 /// The provider of a machine: its own, else its Cluster's, else the one that its status
 /// remembers for the time when the Cluster is gone.
 pub fn provider_name<'a>(machine: &'a Machine, cluster: Option<&'a Cluster>) -> Option<&'a str> {
@@ -89,15 +118,20 @@ pub fn provider_name<'a>(machine: &'a Machine, cluster: Option<&'a Cluster>) -> 
         .or_else(|| machine.status.as_ref()?.provider_name.as_deref())
 }
 
-/// What to do about the machine, judged at `now`.
+/// What to do about the machine, judged at `now`. Same input, same plan.
 pub fn plan(view: &View<'_>, now: Timestamp) -> Plan {
-    let _ = now;
-    Plan {
-        status: view.machine.status.clone().unwrap_or_default(),
-        action: None,
-        look_again: None,
-        events: Vec::new(),
-        reason: String::new(),
-        step_down: false,
+    let case = Case::new(view, now);
+    if let Some(by) = case.paused() {
+        return case.wait(case.status_paused(by), format!("{by} is paused"));
     }
+    let mut plan = if view.machine.metadata.deletion_timestamp.is_some() {
+        deletion::plan(&case)
+    } else if let Some(provider_id) = view.machine.spec.provider_id.as_deref() {
+        born::plan(&case, provider_id)
+    } else {
+        unborn::plan(&case)
+    };
+    status::unpause(&case, &mut plan.status);
+    plan.step_down = view.observation.troubles.iter().any(|trouble| trouble.failure.outcome == Outcome::StepDown);
+    plan
 }
