@@ -33,11 +33,13 @@ pub(crate) fn next<Status: ProviderStatus>(
     match &observation.deletion {
         None => match &observation.knowledge {
             // Said to be gone, and there again: not asked in a row without a pause.
-            Knowledge::Present {
-                told, hint: false, ..
-            } if observation.deletion_failed_to_last => {
+            Knowledge::Present { told, hint: false, .. } if observation.deletion_failed_to_last => {
                 let again = plus(*told, timings.poll_interval);
-                if again > now { Step::Pending(again) } else { Step::Delete }
+                if again > now {
+                    Step::Pending(again)
+                } else {
+                    Step::Delete
+                }
             }
             Knowledge::Nothing | Knowledge::Absent { .. } | Knowledge::Present { .. } => Step::Delete,
         },

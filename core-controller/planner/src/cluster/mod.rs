@@ -8,8 +8,17 @@ use actuator_proto::v1;
 use jiff::Timestamp;
 use outrigger_api::{Cluster, ClusterStatus, Machine, MachineDeployment, MachineSet};
 
+mod case;
+mod deletion;
+mod live;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use case::Case;
+
 use crate::event::Event;
-use crate::operation::{self, Operation};
+use crate::operation::{self, Operation, Outcome};
 use crate::provider::Snapshot;
 use crate::validation::Verdict;
 
@@ -94,15 +103,22 @@ pub struct Plan {
     pub step_down: bool,
 }
 
-/// What to do about the cluster, judged at `now`.
+/// What to do about the cluster, judged at `now`. Same input, same plan.
 pub fn plan(view: &View<'_>, now: Timestamp) -> Plan {
-    let _ = now;
-    Plan {
-        status: view.cluster.status.clone().unwrap_or_default(),
-        actions: Vec::new(),
-        look_again: None,
-        events: Vec::new(),
-        reason: String::new(),
-        step_down: false,
+    let case = Case::new(view, now);
+    if case.is_paused() {
+        return case.wait(case.status_paused(), "the Cluster is paused");
     }
+    let mut plan = if view.cluster.metadata.deletion_timestamp.is_some() {
+        deletion::plan(&case)
+    } else {
+        live::plan(&case)
+    };
+    status::unpause(&case, &mut plan.status);
+    plan.step_down = view
+        .observation
+        .troubles
+        .iter()
+        .any(|trouble| trouble.failure.outcome == Outcome::StepDown);
+    plan
 }

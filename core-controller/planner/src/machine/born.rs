@@ -73,18 +73,24 @@ fn absent(case: &Case<'_>, provider_id: &str, first_asked: Timestamp, last_asked
         Line::Usable(provider) => provider,
     };
     let timings = &provider.timings;
-    let apart = timings.read_after_write.max(timings.poll_interval.min(LOST_CONFIRMATION));
+    let apart = timings
+        .read_after_write
+        .max(timings.poll_interval.min(LOST_CONFIRMATION));
     let confirmed_from = case.settled(provider).max(plus(first_asked, apart));
     if last_asked >= confirmed_from && !case.view.observation.doubt {
         let status = case.status_lost(provider_id);
         let sentence = status.failure_message.clone().unwrap_or_default();
         let mut plan = case.wait(status, sentence.clone());
-        plan.events.push(Event::warning(REASON_INSTANCE_LOST, "Observe", sentence));
+        plan.events
+            .push(Event::warning(REASON_INSTANCE_LOST, "Observe", sentence));
         return plan;
     }
     if confirmed_from > case.now && !case.view.observation.doubt {
         return case
-            .wait(case.before.clone(), "the instance seems to be gone; it is looked for once more")
+            .wait(
+                case.before.clone(),
+                "the instance seems to be gone; it is looked for once more",
+            )
             .no_later_than(case.now, confirmed_from);
     }
     case.look(case.before.clone(), "the instance seems to be gone; asks once more")
@@ -116,8 +122,11 @@ fn present(case: &Case<'_>, status: &v1::MachineStatus, told: Timestamp, hint: b
     }
     let mut plan = step(case, status, &standing, shown, told, hint);
     if updated {
-        plan.events
-            .push(Event::normal("SuccessfulUpdate", "Update", "the machine was brought to its spec in place"));
+        plan.events.push(Event::normal(
+            "SuccessfulUpdate",
+            "Update",
+            "the machine was brought to its spec in place",
+        ));
     }
     let terminal = plan.status.phase == Some(MachinePhase::Failed);
     if terminal && observation.in_flight().is_none() {
@@ -193,7 +202,11 @@ fn standing(case: &Case<'_>, status: &v1::MachineStatus) -> Standing {
 /// The generation that the provider has to have seen. The second generation is the one
 /// that the providerID itself made: it asks for nothing new.
 fn spec_generation(case: &Case<'_>) -> i64 {
-    if case.basis.generation == 2 { 1 } else { case.basis.generation }
+    if case.basis.generation == 2 {
+        1
+    } else {
+        case.basis.generation
+    }
 }
 
 /// The next call, if one is due.
@@ -282,9 +295,10 @@ fn update(
     match case.call(shown, call.clone(), "brings the machine to its spec in place") {
         Ok(plan) => plan.with_failure_event(case, "FailedUpdate", "Update"),
         Err((shown, gate)) => {
-            let reason = case
-                .trouble_with(&call)
-                .map_or_else(|| "waits before it asks again".to_owned(), |trouble| trouble.failure.sentence());
+            let reason = case.trouble_with(&call).map_or_else(
+                || "waits before it asks again".to_owned(),
+                |trouble| trouble.failure.sentence(),
+            );
             let mut plan = case
                 .wait(shown, reason)
                 .with_failure_event(case, "FailedUpdate", "Update")
@@ -321,9 +335,14 @@ fn look_when_due(
     let due = if changing && provider.watching {
         plus(told, provider.timings.poll_interval.max(POLL_WATCHED))
     } else if changing {
-        observation.poll_at.unwrap_or_else(|| plus(told, provider.timings.poll_interval))
+        observation
+            .poll_at
+            .unwrap_or_else(|| plus(told, provider.timings.poll_interval))
     } else if well {
-        plus(told, case.jittered(if provider.watching { RECHECK_WATCHED } else { RECHECK }))
+        plus(
+            told,
+            case.jittered(if provider.watching { RECHECK_WATCHED } else { RECHECK }),
+        )
     } else {
         plus(told, case.jittered(POLL_UNWELL))
     };

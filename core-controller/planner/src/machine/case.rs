@@ -65,7 +65,10 @@ impl<'a> Case<'a> {
         let basis = Basis {
             generation: machine.metadata.generation.unwrap_or_default(),
             digest: digests.first().cloned().unwrap_or_default(),
-            session: view.provider.map(|provider| provider.instance_id.clone()).unwrap_or_default(),
+            session: view
+                .provider
+                .map(|provider| provider.instance_id.clone())
+                .unwrap_or_default(),
             connections: view.provider.map_or(0, |provider| provider.connections),
             credentials: view.credentials_version.to_owned(),
         };
@@ -81,7 +84,8 @@ impl<'a> Case<'a> {
 
     /// What is paused, if anything is: "the Cluster" or "the Machine".
     pub fn paused(&self) -> Option<&'static str> {
-        let annotated = |annotations: &std::collections::BTreeMap<String, String>| annotations.contains_key(ANNOTATION_PAUSED);
+        let annotated =
+            |annotations: &std::collections::BTreeMap<String, String>| annotations.contains_key(ANNOTATION_PAUSED);
         if annotated(self.view.machine.annotations()) {
             return Some("the Machine");
         }
@@ -126,7 +130,12 @@ impl<'a> Case<'a> {
     }
 
     pub fn created_at(&self) -> Option<Timestamp> {
-        self.view.machine.metadata.creation_timestamp.as_ref().map(|time| time.0)
+        self.view
+            .machine
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map(|time| time.0)
     }
 
     /// A share of `period` between three and five quarters that is the machine's own, so
@@ -156,7 +165,12 @@ impl<'a> Case<'a> {
     }
 
     /// This call, or a wait for its gate; `Err` tells what the gate said.
-    pub fn call(&self, status: MachineStatus, call: Call, reason: impl Into<String>) -> Result<Plan, (MachineStatus, Gate)> {
+    pub fn call(
+        &self,
+        status: MachineStatus,
+        call: Call,
+        reason: impl Into<String>,
+    ) -> Result<Plan, (MachineStatus, Gate)> {
         match self.view.observation.gate(&call, &self.basis, self.now) {
             Gate::Open => {
                 let mut plan = self.wait(status, reason);

@@ -37,10 +37,7 @@ pub(super) fn plan(case: &Case<'_>) -> Plan {
             let again = plan.look_again;
             let plan = case.wait_for_provider(plan.status, plan.reason);
             return match again {
-                Some(again) => plan.no_later_than(
-                    case.now,
-                    plus(case.now, again),
-                ),
+                Some(again) => plan.no_later_than(case.now, plus(case.now, again)),
                 None => plan,
             };
         }
@@ -135,8 +132,6 @@ fn wait_for_a_person(case: &Case<'_>, reason: &'static str, sentence: String) ->
             case.wait(case.status_deleting(sentence.clone(), Some(&failure)), sentence)
                 .with_failure_event(case, "FailedDelete", "Delete")
         }
-        Err(then) => case
-            .wait(case.before.clone(), sentence)
-            .no_later_than(case.now, then),
+        Err(then) => case.wait(case.before.clone(), sentence).no_later_than(case.now, then),
     }
 }

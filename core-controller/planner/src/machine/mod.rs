@@ -13,9 +13,9 @@ mod born;
 mod case;
 mod deletion;
 mod placement;
-mod status;
 #[cfg(test)]
 mod simulation;
+mod status;
 #[cfg(test)]
 mod tests;
 mod unborn;
@@ -132,6 +132,10 @@ pub fn plan(view: &View<'_>, now: Timestamp) -> Plan {
         unborn::plan(&case)
     };
     status::unpause(&case, &mut plan.status);
-    plan.step_down = view.observation.troubles.iter().any(|trouble| trouble.failure.outcome == Outcome::StepDown);
+    plan.step_down = view
+        .observation
+        .troubles
+        .iter()
+        .any(|trouble| trouble.failure.outcome == Outcome::StepDown);
     plan
 }

@@ -102,7 +102,12 @@ impl Case<'_> {
         let mut status = self.judged();
         status.phase = Some(MachinePhase::Pending);
         for type_ in [CONDITION_READY, CONDITION_INFRASTRUCTURE_READY] {
-            assert(self, &mut status, Assertion::fails(type_, reason, sentence.clone()), keep_words);
+            assert(
+                self,
+                &mut status,
+                Assertion::fails(type_, reason, sentence.clone()),
+                keep_words,
+            );
         }
         if matches!(self.view.verdict, Some(Verdict::Valid)) {
             assert(self, &mut status, config_valid(), false);
@@ -196,7 +201,11 @@ impl Case<'_> {
         status.failure_reason = terminal.then(|| ready.reason.clone());
         status.failure_message = terminal.then(|| ready.message.clone());
         let before = status.last_operation.as_ref().map(|operation| operation.type_.clone());
-        let type_ = if updating { "Update" } else { before.as_deref().unwrap_or("Create") };
+        let type_ = if updating {
+            "Update"
+        } else {
+            before.as_deref().unwrap_or("Create")
+        };
         // What is left of a look that failed or of a deletion says nothing of a machine that is there.
         let type_ = if type_ == "Update" { "Update" } else { "Create" };
         let (state, words) = if terminal {
@@ -212,7 +221,8 @@ impl Case<'_> {
 
     /// The instance is gone, and nobody here has deleted it.
     pub fn status_lost(&self, provider_id: &str) -> MachineStatus {
-        let sentence = format!("the instance {provider_id} is gone though nobody deleted this Machine; its owner replaces it");
+        let sentence =
+            format!("the instance {provider_id} is gone though nobody deleted this Machine; its owner replaces it");
         let mut status = self.judged();
         status.phase = Some(MachinePhase::Failed);
         status.failure_reason = Some(REASON_INSTANCE_LOST.to_owned());
@@ -312,7 +322,10 @@ impl Case<'_> {
             false,
         );
         let (state, words) = match failure {
-            Some(failure) => (OperationState::Failed, Some((failure.condition_reason(), failure.sentence()))),
+            Some(failure) => (
+                OperationState::Failed,
+                Some((failure.condition_reason(), failure.sentence())),
+            ),
             None => (OperationState::InProgress, None),
         };
         last_operation(self, &mut status, "Delete", state, words, keep_words);
@@ -345,12 +358,7 @@ fn same_failure(before: &MachineStatus, failure: Option<&Failure>) -> bool {
 /// Takes back what a pause has said.
 pub(super) fn unpause(case: &Case<'_>, status: &mut MachineStatus) {
     if conditions::is_true(&status.conditions, CONDITION_PAUSED) {
-        assert(
-            case,
-            status,
-            Assertion::fails(CONDITION_PAUSED, "NotPaused", ""),
-            false,
-        );
+        assert(case, status, Assertion::fails(CONDITION_PAUSED, "NotPaused", ""), false);
     }
 }
 
@@ -387,7 +395,10 @@ fn judgement(provider: &v1::MachineStatus) -> (MachinePhase, Assertion) {
         ),
         v1::MachinePhase::Stopped => (
             MachinePhase::Provisioned,
-            fails("Stopped", "the instance is switched off; start it in the cloud, or delete this Machine"),
+            fails(
+                "Stopped",
+                "the instance is switched off; start it in the cloud, or delete this Machine",
+            ),
         ),
         v1::MachinePhase::Deleting => (
             MachinePhase::Provisioned,
@@ -396,7 +407,10 @@ fn judgement(provider: &v1::MachineStatus) -> (MachinePhase, Assertion) {
         // Without a failure that says so it is not for good.
         v1::MachinePhase::Failed => (
             MachinePhase::Provisioned,
-            fails("ProviderFailed", "the provider says that the machine has failed and not why"),
+            fails(
+                "ProviderFailed",
+                "the provider says that the machine has failed and not why",
+            ),
         ),
     }
 }

@@ -37,11 +37,17 @@ pub(super) fn plan(case: &Case<'_>) -> Plan {
     }
     let Some(cluster) = case.view.cluster else {
         let name = &case.view.machine.spec.cluster_name;
-        return case.waits("ClusterNotFound", format!("waits for the Cluster {name}, which is not there"));
+        return case.waits(
+            "ClusterNotFound",
+            format!("waits for the Cluster {name}, which is not there"),
+        );
     };
     if cluster.metadata.deletion_timestamp.is_some() {
         let name = cluster.name_any();
-        return case.waits("ClusterDeleting", format!("the Cluster {name} is being deleted: no machine is created"));
+        return case.waits(
+            "ClusterDeleting",
+            format!("the Cluster {name} is being deleted: no machine is created"),
+        );
     }
     let provider = match case.line() {
         Line::Usable(provider) => provider,
@@ -180,10 +186,14 @@ fn create(case: &Case<'_>) -> Plan {
             case.wait(status, format!("there is no room where it was tried; next in {domain}"))
         }
         Placement::NoRoomBefore(when) => {
-            let sentence = case.view.observation.trouble(&Call::Create { failure_domain: None }).map_or_else(
-                || "there is no room for the machine in any failure domain that is allowed".to_owned(),
-                |trouble| trouble.failure.sentence(),
-            );
+            let sentence = case
+                .view
+                .observation
+                .trouble(&Call::Create { failure_domain: None })
+                .map_or_else(
+                    || "there is no room for the machine in any failure domain that is allowed".to_owned(),
+                    |trouble| trouble.failure.sentence(),
+                );
             case.wait(
                 case.status_waiting("InsufficientCapacity", sentence.clone(), true),
                 sentence,
@@ -199,9 +209,7 @@ impl Case<'_> {
     fn waits(&self, reason: &'static str, sentence: String) -> Plan {
         match self.may_complain(self.created_at(), QUIET) {
             Ok(()) => self.wait(self.status_waiting(reason, sentence.clone(), false), sentence),
-            Err(then) => self
-                .wait(self.before.clone(), sentence)
-                .no_later_than(self.now, then),
+            Err(then) => self.wait(self.before.clone(), sentence).no_later_than(self.now, then),
         }
     }
 
