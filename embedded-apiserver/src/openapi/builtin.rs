@@ -199,6 +199,17 @@ fn complete(definitions: &mut Map<String, Value>) {
             definition.remove("type");
         }
     }
+    // Without this default, ports that do not name a protocol could not be told apart.
+    for name in ["io.k8s.api.core.v1.ContainerPort", "io.k8s.api.core.v1.ServicePort"] {
+        if let Some(protocol) = definitions
+            .get_mut(name)
+            .and_then(|definition| definition.get_mut("properties"))
+            .and_then(|properties| properties.get_mut("protocol"))
+            .and_then(Value::as_object_mut)
+        {
+            protocol.insert("default".to_owned(), json!("TCP"));
+        }
+    }
     for kind in KINDS {
         if let Some(definition) = definitions.get_mut(kind.definition).and_then(Value::as_object_mut) {
             let (group, version) = kind.api_version.split_once('/').unwrap_or(("", kind.api_version));

@@ -4,11 +4,16 @@
 
 mod builtin;
 mod merge_keys;
+mod operations;
+mod schemas;
+#[cfg(test)]
+mod tests;
 
 pub use builtin::builtin_schema;
 pub(crate) use builtin::object_meta_schema;
 
-use serde_json::{Value, json};
+use schemas::{Dialect, Schemas};
+use serde_json::{Map, Value, json};
 
 /// A served resource of one group-version, as the documents need it.
 #[derive(Debug, Clone, Default)]
@@ -39,15 +44,78 @@ pub struct ResourceInfo {
     pub selectable_fields: Vec<String>,
 }
 
+impl ResourceInfo {
+    /// `group/version`, or only the version for the core group.
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// The path of the group-version: `/api/v1` or `/apis/GROUP/VERSION`.
+    fn base_path(&self) -> String {
+        if self.group.is_empty() {
+            format!("/api/{}", self.version)
+        } else {
+            format!("/apis/{}/{}", self.group, self.version)
+        }
+    }
+}
+
 /// The OpenAPI v3 document of one group-version (`/openapi/v3/apis/GROUP/VERSION`, `/openapi/v3/api/v1`).
+///
+/// Resources of other group-versions in the list are left out.
 pub fn v3_document(group: &str, version: &str, resources: &[ResourceInfo]) -> Value {
-    let _ = (group, version, resources);
-    json!({"openapi": "3.0.0"})
+    let served: Vec<&ResourceInfo> =
+        resources.iter().filter(|resource| resource.group == group && resource.version == version).collect();
+    let custom = served.iter().any(|resource| resource.schema.is_some());
+    let (paths, schemas) = build(&served, Dialect::V3);
+    json!({
+        "openapi": "3.0.0",
+        "info": information(custom),
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"BearerToken": bearer_token()},
+        },
+    })
 }
 
 /// The OpenAPI v2 document of everything (`/openapi/v2`).
 pub fn v2_document(resources: &[ResourceInfo]) -> Value {
-    let _ = resources;
-    json!({"swagger": "2.0"})
+    let served: Vec<&ResourceInfo> = resources.iter().collect();
+    let (paths, definitions) = build(&served, Dialect::V2);
+    json!({
+        "swagger": "2.0",
+        "info": information(false),
+        "paths": paths,
+        "definitions": definitions,
+        "securityDefinitions": {"BearerToken": bearer_token()},
+        "security": [{"BearerToken": []}],
+    })
 }
 
+fn build(resources: &[&ResourceInfo], dialect: Dialect) -> (Map<String, Value>, Map<String, Value>) {
+    let mut schemas = Schemas::new(dialect);
+    let mut paths = Map::new();
+    for resource in resources {
+        schemas.add(resource);
+        operations::add_paths(resource, dialect, &mut paths);
+    }
+    (paths, schemas.finish())
+}
+
+fn information(custom: bool) -> Value {
+    if custom {
+        json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"})
+    } else {
+        json!({"title": "Kubernetes", "version": "unversioned"})
+    }
+}
+
+fn bearer_token() -> Value {
+    json!({
+        "type": "apiKey",
+        "description": "Bearer Token authentication",
+        "name": "authorization",
+        "in": "header",
+    })
+}

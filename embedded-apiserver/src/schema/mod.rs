@@ -18,7 +18,7 @@ mod tests;
 mod validate;
 
 pub use cause::{Cause, aggregate};
-pub(crate) use cause::go_quote;
+pub(crate) use cause::{go_json, go_quote};
 pub use decode::{DecodeError, MAX_DEPTH, decode_strict, decode_strict_yaml};
 pub(crate) use node::{Additional, ListType, Node, NodeId, Types};
 
