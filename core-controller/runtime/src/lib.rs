@@ -4,16 +4,21 @@
 //! Not for: deciding (the planner does) or interpreting provider errors (the host does).
 
 pub mod cli;
+mod core;
 mod crds;
 pub mod events;
 pub mod execute;
 pub mod index;
 pub mod lease;
+mod memory;
 pub mod names;
 pub mod observe;
+pub mod operations;
 mod options;
+pub mod providers;
 pub mod queue;
 pub mod reconcile;
 pub mod telemetry;
 
+pub use core::Core;
 pub use options::{Options, ProviderEndpoint};

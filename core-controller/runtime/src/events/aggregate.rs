@@ -63,7 +63,6 @@ pub enum Verdict {
 
 #[derive(Debug)]
 struct Series<W> {
-    first: Instant,
     last: Instant,
     last_write: Instant,
     /// How often it happened in all, the first included.
@@ -128,7 +127,6 @@ impl<K: Clone + Eq + Hash, W: Clone> Aggregator<K, W> {
         self.series.insert(
             key,
             Series {
-                first: now,
                 last: now,
                 last_write: now,
                 count: 1,
@@ -168,11 +166,6 @@ impl<K: Clone + Eq + Hash, W: Clone> Aggregator<K, W> {
         self.order.retain(|key| series.contains_key(key));
         due
     }
-
-    /// How long the oldest known series has lasted; for tests and debugging.
-    pub fn oldest(&self, now: Instant) -> Option<Duration> {
-        self.series.values().map(|series| now.duration_since(series.first)).max()
-    }
 }
 
 #[cfg(test)]
@@ -211,7 +204,7 @@ mod tests {
         events.record("a", false, now);
         assert_eq!(events.record("a", false, now + SERIES_WINDOW), Verdict::Write);
         events.due(now + 3 * SERIES_WINDOW);
-        assert_eq!(events.oldest(now + 3 * SERIES_WINDOW), None);
+        assert!(events.series.is_empty());
         assert!(events.order.is_empty());
     }
 

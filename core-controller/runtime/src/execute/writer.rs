@@ -168,6 +168,8 @@ impl Writer {
         if owner(object).is_some() && owner(object) == owner(&found) {
             Ok(self.fold(found, true))
         } else {
+            // Who looks for another name has to know of it.
+            self.fold(found, false);
             Err(WriteError::Refused {
                 verb: "create",
                 what,
@@ -177,6 +179,16 @@ impl Writer {
         }
     }
 
+    /// Changes the object by a merge patch that carries its own preconditions.
+    pub async fn patch_as_is<K: Reconciled + Routed>(&self, name: &Name, patch: Value) -> Result<Arc<K>, WriteError> {
+        let api = K::api(self.client.clone(), &name.namespace);
+        let patch = Patch::Merge(patch);
+        let params = patch_params();
+        let sent = api.patch(&name.name, &params, &patch);
+        let answer = self.send::<K, _>(Verb::Patch, K::RESOURCE, name, sent).await?;
+        Ok(self.fold(answer, false))
+    }
+
     /// Changes the object by a merge patch.
     pub async fn patch<K: Reconciled + Routed>(
         &self,
@@ -184,12 +196,7 @@ impl Writer {
         tie: Tie<'_>,
         patch: Value,
     ) -> Result<Arc<K>, WriteError> {
-        let api = K::api(self.client.clone(), &name.namespace);
-        let patch = Patch::Merge(tied(patch, tie));
-        let params = patch_params();
-        let sent = api.patch(&name.name, &params, &patch);
-        let answer = self.send::<K, _>(Verb::Patch, K::RESOURCE, name, sent).await?;
-        Ok(self.fold(answer, false))
+        self.patch_as_is(name, tied(patch, tie)).await
     }
 
     /// Changes the status by a merge patch on the status subresource.
@@ -207,14 +214,20 @@ impl Writer {
         Ok(self.fold(answer, false))
     }
 
-    /// Deletes the object with this UID; one that is gone is as good.
-    pub async fn delete<K: Reconciled + Routed>(&self, name: &Name, uid: &str) -> Result<(), WriteError> {
+    /// Deletes the object with this UID, at this version if one is given; one that is gone
+    /// is as good.
+    pub async fn delete<K: Reconciled + Routed>(
+        &self,
+        name: &Name,
+        uid: &str,
+        version: Option<&str>,
+    ) -> Result<(), WriteError> {
         let api = K::api(self.client.clone(), &name.namespace);
         let params = DeleteParams {
             propagation_policy: Some(PropagationPolicy::Background),
             preconditions: Some(Preconditions {
                 uid: Some(uid.to_owned()),
-                resource_version: None,
+                resource_version: version.map(str::to_owned),
             }),
             ..DeleteParams::default()
         };
@@ -230,8 +243,9 @@ impl Writer {
                 }
                 Ok(())
             }
-            // A conflict means that another object has the name now.
-            Err(WriteError::Gone(_) | WriteError::Conflict(_)) => Ok(()),
+            Err(WriteError::Gone(_)) => Ok(()),
+            // Without a version, a conflict means that another object has the name now.
+            Err(WriteError::Conflict(_)) if version.is_none() => Ok(()),
             Err(error) => Err(error),
         }
     }

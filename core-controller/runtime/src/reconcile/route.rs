@@ -12,7 +12,13 @@ use crate::index::{Change, Index, IndexKey};
 use crate::names::{Key, Kind, Name};
 use crate::queue::WorkQueue;
 
-/// How long an owner waits for more of its children to move before it counts again.
+/// How long an owner waits for more of its children to move before it counts again:
+/// the more there are, the longer, so that counting never takes most of the time.
+fn count_delay(children: usize) -> Duration {
+    Duration::from_micros((children as u64).saturating_mul(100)).clamp(Duration::from_millis(5), Duration::from_millis(300))
+}
+
+/// How long a cluster waits after the number of its members has changed.
 const COUNT_DELAY: Duration = Duration::from_millis(100);
 /// The same for a cluster, which only shows the counts.
 const CLUSTER_COUNT_DELAY: Duration = Duration::from_millis(500);
@@ -63,9 +69,8 @@ impl Router {
         }
     }
 
-    /// Queues all that hangs on a provider: its object, clusters and machines.
-    pub fn add_dependents_of_provider(&self, provider: &str) {
-        self.add(Kind::Provider, Name::new("", provider));
+    /// Queues the clusters and machines of a provider.
+    pub fn add_members_of_provider(&self, provider: &str) {
         let key = IndexKey::Provider(provider.into());
         let clusters = self.index.clusters.read().find_names(&key);
         for cluster in clusters {
@@ -194,9 +199,16 @@ impl Routed for Machine {
             let namespace = namespace_of(&**machine);
             match reference::controller(&machine.metadata) {
                 Some(owner) => {
-                    let set = Name::new(namespace, &owner.name);
-                    let delay = if status_only { COUNT_DELAY } else { Duration::from_millis(10) };
-                    router.add_after(Kind::MachineSet, set, delay);
+                    let name = Name::new(namespace, &owner.name);
+                    let children = IndexKey::Controller(owner.uid.as_str().into());
+                    let delay = count_delay(router.index.machines.read().count(&children));
+                    // A deployment counts the machines of its sets itself.
+                    let set = router.index.sets.read().get(&name);
+                    if let Some(owner) = set.as_ref().and_then(|set| reference::controller(&set.metadata)) {
+                        let deployment = Name::new(namespace, &owner.name);
+                        router.add_after(Kind::MachineDeployment, deployment, delay);
+                    }
+                    router.add_after(Kind::MachineSet, name, delay);
                 }
                 None if !status_only => {
                     // A set may adopt it.

@@ -56,19 +56,6 @@ struct KindLabels {
     kind: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CallLabels {
-    provider: String,
-    call: &'static str,
-    outcome: &'static str,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LatencyLabels {
-    provider: String,
-    call: &'static str,
-}
-
 #[derive(Debug, Clone, Copy)]
 struct Latency;
 
@@ -83,11 +70,10 @@ impl MetricConstructor<Histogram> for Latency {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    host: parking_lot::Mutex<Registry>,
     writes: Family<WriteLabels, Counter>,
     reconciles: Family<KindLabels, Counter>,
     reconcile_seconds: Family<KindLabels, Histogram, Latency>,
-    provider_calls: Family<CallLabels, Counter>,
-    provider_call_seconds: Family<LatencyLabels, Histogram, Latency>,
     objects: Family<KindLabels, Gauge>,
     relists: Family<KindLabels, Counter>,
     events_dropped: Counter,
@@ -111,11 +97,10 @@ impl Metrics {
     pub fn new() -> Self {
         let mut metrics = Self {
             registry: Registry::default(),
+            host: parking_lot::Mutex::default(),
             writes: Family::default(),
             reconciles: Family::default(),
             reconcile_seconds: Family::new_with_constructor(Latency),
-            provider_calls: Family::default(),
-            provider_call_seconds: Family::new_with_constructor(Latency),
             objects: Family::default(),
             relists: Family::default(),
             events_dropped: Counter::default(),
@@ -138,16 +123,6 @@ impl Metrics {
             "reconcile_seconds",
             "Time to plan and execute, without provider calls",
             metrics.reconcile_seconds.clone(),
-        );
-        registry.register(
-            "provider_calls",
-            "Calls to providers by provider, call and outcome",
-            metrics.provider_calls.clone(),
-        );
-        registry.register(
-            "provider_call_seconds",
-            "Time of calls to providers",
-            metrics.provider_call_seconds.clone(),
         );
         registry.register("objects", "Objects known, by kind", metrics.objects.clone());
         registry.register(
@@ -214,21 +189,11 @@ impl Metrics {
         self.reconcile_seconds.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// Counts a call to a provider.
-    pub fn count_call(&self, provider: &str, call: &'static str, outcome: &'static str, took: Duration) {
-        self.provider_calls
-            .get_or_create(&CallLabels {
-                provider: provider.to_owned(),
-                call,
-                outcome,
-            })
-            .inc();
-        self.provider_call_seconds
-            .get_or_create(&LatencyLabels {
-                provider: provider.to_owned(),
-                call,
-            })
-            .observe(took.as_secs_f64());
+    /// Tells the host's metrics along with these.
+    pub fn register_host(&self, host: &provider_host::HostMetrics) {
+        let mut registry = Registry::default();
+        host.register(&mut registry);
+        *self.host.lock() = registry;
     }
 
     /// Sets how many objects of a kind are known.
@@ -270,7 +235,8 @@ impl Metrics {
             self.cpu_seconds.set(cpu);
         }
         let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        prometheus_client::encoding::text::encode_registry(&mut text, &self.registry)?;
+        prometheus_client::encoding::text::encode(&mut text, &self.host.lock())?;
         Ok(text)
     }
 }
