@@ -229,7 +229,7 @@ impl Cloud {
     }
 
     /// Lets an instance die, by its id or its key. Not a call of the API: neither gate
-    /// nor faults. Tells whether there was one.
+    /// nor faults. Tells whether there was one that could.
     pub async fn kill_instance(&self, id_or_key: &str, mode: KillMode) -> Result<bool, CloudError> {
         let settings = self.settings();
         let seq = {
@@ -248,6 +248,11 @@ impl Cloud {
                 vec![Change::to(action, Resource::Instance(Arc::new(next)))]
             };
             let changes = match mode {
+                // Its key is spent already, whoever ends it.
+                KillMode::Vanish if instance.state == InstanceState::ShuttingDown => {
+                    state.instance_gone(instance, Action::Deleted)
+                }
+                _ if instance.state == InstanceState::ShuttingDown => return Ok(false),
                 KillMode::Vanish => state.instance_gone(instance, Action::Lost),
                 KillMode::Stop => with(Action::Stopped, InstanceState::Stopped, None),
                 KillMode::Fail => with(

@@ -136,8 +136,10 @@ fn key_conflict(instance: &Instance) -> CloudError {
 
 pub(super) fn spent_key(key: &str) -> CloudError {
     CloudError::new(
-        ErrorReason::KeyConflict,
-        format!("what the key {key} named was deleted; a deleted key never makes anything again"),
+        ErrorReason::StaleGeneration,
+        format!(
+            "what the key {key} named was deleted, and a deleted key never makes anything again; read the object again"
+        ),
     )
 }
 

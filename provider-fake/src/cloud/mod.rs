@@ -151,6 +151,11 @@ impl Cloud {
         &self.0.id
     }
 
+    /// What its clock says.
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
     /// How it behaves now.
     pub fn settings(&self) -> Arc<Settings> {
         Arc::clone(&self.0.settings.read())
@@ -161,6 +166,17 @@ impl Cloud {
     pub fn set_settings(&self, settings: Settings) {
         *self.0.settings.write() = Arc::new(settings);
         self.0.news.send_modify(|_| {});
+    }
+
+    /// The same for some of them: all of the changes or, after an error, none.
+    pub fn change_settings<E>(&self, change: impl FnOnce(&mut Settings) -> Result<(), E>) -> Result<(), E> {
+        let mut current = self.0.settings.write();
+        let mut settings = (**current).clone();
+        change(&mut settings)?;
+        *current = Arc::new(settings);
+        drop(current);
+        self.0.news.send_modify(|_| {});
+        Ok(())
     }
 
     /// How often each method was answered with what, since the start or the last reset.
