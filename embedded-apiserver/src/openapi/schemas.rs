@@ -205,7 +205,9 @@ fn rewrite(schema: &mut Value, dialect: Dialect) {
                 }
                 return;
             }
-            if map.remove("x-kubernetes-int-or-string").is_some() {
+            // The value counts, not the name alone: schemas of schemas have a property of this name.
+            if map.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true)) {
+                map.remove("x-kubernetes-int-or-string");
                 match dialect {
                     Dialect::V2 => {
                         map.insert("type".to_owned(), json!("string"));
