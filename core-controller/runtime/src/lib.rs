@@ -5,7 +5,7 @@
 
 pub mod cli;
 mod core;
-mod crds;
+pub mod crds;
 pub mod events;
 pub mod execute;
 pub mod index;
