@@ -9,13 +9,21 @@
 
 mod answer;
 mod bootstrap;
+mod checks;
 pub mod config;
 mod context;
 mod credentials;
+mod decode;
 mod info;
 mod operations;
+mod outgoing;
+mod program;
 mod provider;
 mod request;
+mod secrets;
+mod serve;
+mod service;
+mod telemetry;
 
 pub use actuator_proto as proto;
 pub use actuator_proto::errors::ActuatorError;
@@ -28,9 +36,16 @@ pub use config::{Config, ConfigHint, OlderVersion};
 pub use context::{CallContext, OperationContext};
 pub use credentials::Credentials;
 pub use info::{CredentialKey, Limits, ProviderInfo, Timings};
+pub use program::{Program, Setup, run};
 pub use provider::{ByteStream, Provider, WatchEvent, WatchStream};
 pub use request::{
     AnyConfig, ClusterExists, ClusterSpec, ConsoleOutput, CreateCluster, CreateMachine, DeleteCluster, DeleteMachine,
     ListClusters, ListMachineTypes, ListMachines, MachineExists, MachineSpec, PageRequest, Resource,
     SetEndpointMembers, UpdateCluster, UpdateMachine, Validation, WatchMachines,
 };
+pub use serve::listen::{InvalidListen, Listen};
+pub use serve::server::{BoundServer, BuildError, ServeError, Server, ServerBuilder, TcpSecurity};
+pub use serve::tls::{TlsError, TlsFiles};
+pub use serve::unix_socket::SocketError;
+pub use telemetry::metrics::Metrics;
+pub use telemetry::setup::LogFormat;
