@@ -36,6 +36,7 @@ impl clap::builder::TypedValueParser for Setting {
 
 /// The simulated cloud.
 #[derive(Debug, Clone, Args)]
+#[command(about = None, long_about = None)]
 pub struct CloudFlags {
     /// Where the ledger is kept; made when it is not there
     #[arg(long, value_name = "DIR", env = STATE_DIR_ENV, help_heading = "Cloud")]

@@ -1,0 +1,550 @@
+//! The protocol over the real socket of the real binary.
+
+mod common;
+
+use actuator_proto::v1::{self, DeletionState, ErrorReason, Presence};
+use common::{
+    CLUSTER, Fake, classified, create_cluster, create_machine, create_machine_with, delete_cluster, delete_machine, id,
+    machine_spec, meta, reason, reference, timed,
+};
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
+use provider_fake::control::v1 as control;
+
+#[tokio::test]
+async fn ten_replays_and_twenty_at_once_make_one_machine() {
+    let fake = Fake::with_cluster(&["--api-latency=5ms"]).await;
+    let first = id(fake
+        .machines()
+        .create_machine(create_machine("k1"))
+        .await
+        .expect("made"));
+    assert!(first.starts_with("fake:///zone-"), "{first}");
+    for _ in 0..10 {
+        assert_eq!(
+            id(fake
+                .machines()
+                .create_machine(create_machine("k1"))
+                .await
+                .expect("replayed")),
+            first
+        );
+    }
+    let at_once: FuturesUnordered<_> = (0..20)
+        .map(|_| {
+            let mut machines = fake.machines();
+            async move { machines.create_machine(create_machine("k2")).await }
+        })
+        .collect();
+    let answers: Vec<_> = at_once.collect().await;
+    // Some may be told to wait; those that got an id got the same one.
+    let mut ids: Vec<String> = answers.into_iter().filter_map(|answer| answer.ok().map(id)).collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 1);
+    let report = fake.audit();
+    assert!(report.clean && report.instances.len() == 2, "{report:?}");
+    assert_eq!(report.changes["instance"]["created"], 2);
+}
+
+#[tokio::test]
+async fn another_digest_conflicts_and_rotated_bootstrap_data_does_not() {
+    let mut fake = Fake::with_cluster(&[]).await;
+    let first = id(fake.machines().create_machine(create_machine("k")).await.expect("made"));
+    fake.restart().await;
+    let other = create_machine_with("k", r#"{"machineType":"fake.large"}"#);
+    assert_eq!(
+        reason(fake.machines().create_machine(other).await),
+        ErrorReason::KeyConflict
+    );
+    let mut rotated = create_machine("k");
+    if let Some(bootstrap) = &mut rotated.get_mut().bootstrap {
+        bootstrap.data = b"other data".to_vec();
+        bootstrap.sha256 = actuator_proto::digest::sha256(&bootstrap.data);
+    }
+    assert_eq!(
+        id(fake.machines().create_machine(rotated).await.expect("replayed")),
+        first
+    );
+}
+
+#[tokio::test]
+async fn delete_wins_over_creates_before_at_the_same_time_and_after() {
+    let mut fake = Fake::with_cluster(&["--api-latency=30ms"]).await;
+    for n in 0..5 {
+        let key = format!("race-{n}");
+        let (mut creating, mut deleting) = (fake.machines(), fake.machines());
+        let (_, deleted) = tokio::join!(creating.create_machine(create_machine(&key)), async {
+            loop {
+                match deleting.delete_machine(delete_machine(&key)).await {
+                    Ok(answer) if answer.get_ref().state() == DeletionState::Gone => return,
+                    Ok(_) => {}
+                    Err(status) => assert_eq!(reason(Err::<(), _>(status)), ErrorReason::OperationPending),
+                }
+            }
+        });
+        let () = deleted;
+        fake.machines()
+            .create_machine(create_machine(&key))
+            .await
+            .expect_err("too late");
+        assert_eq!(fake.exists(&key).await.presence(), Presence::Absent);
+    }
+    // The process that knew of the deletions is gone; the ledger is not.
+    fake.restart().await;
+    fake.machines()
+        .create_machine(create_machine("race-0"))
+        .await
+        .expect_err("too late");
+    let report = fake.audit();
+    assert!(report.clean && report.instances.is_empty(), "{report:?}");
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_a_machine_that_its_key_finds() {
+    let fake = Fake::with_cluster(&["--api-latency=100ms"]).await;
+    let mut machines = fake.machines();
+    let call = machines.create_machine(create_machine("k"));
+    tokio::time::timeout(std::time::Duration::from_millis(20), call)
+        .await
+        .expect_err("gone already");
+    let made = id(fake
+        .machines()
+        .create_machine(create_machine("k"))
+        .await
+        .expect("joined or replayed"));
+    let status = fake.exists("k").await.status.expect("present");
+    assert_eq!(status.provider_id, made);
+    assert_eq!(fake.audit().changes["instance"]["created"], 1);
+}
+
+#[tokio::test]
+async fn a_machine_changes_in_place_what_it_can() {
+    let fake = Fake::with_cluster(&[]).await;
+    let made = id(fake.machines().create_machine(create_machine("k")).await.expect("made"));
+    let update = |json: &str, generation| {
+        timed(v1::UpdateMachineRequest {
+            meta: Some(meta("k", generation)),
+            r#ref: Some(v1::ResourceRef {
+                provider_id: made.clone(),
+                ..reference("k")
+            }),
+            spec: Some(machine_spec(json)),
+            ..Default::default()
+        })
+    };
+    let grown = r#"{"machineType":"fake.small","publicAddress":true,"diskGiB":40}"#;
+    let status = fake
+        .machines()
+        .update_machine(update(grown, 2))
+        .await
+        .expect("updated")
+        .into_inner()
+        .status;
+    let status = status.expect("a status");
+    assert_eq!(
+        (status.observed_generation, status.observed_digest),
+        (2, machine_spec(grown).digest)
+    );
+    let other = r#"{"machineType":"fake.large","publicAddress":true,"diskGiB":40}"#;
+    let refused = classified(fake.machines().update_machine(update(other, 3)).await);
+    assert!(
+        refused.reason == Some(ErrorReason::ReplaceRequired) && refused.is_final(),
+        "{refused:?}"
+    );
+    assert!(refused.message.contains("machineType"), "{}", refused.message);
+}
+
+#[tokio::test]
+async fn what_is_wrong_gets_its_reason() {
+    let fake = Fake::start(&["--require-token=good", "--expired-token=old"]).await;
+    let with_token = |mut request: tonic::Request<v1::CreateMachineRequest>, token: &str| {
+        let entries = [("token".to_owned(), token.as_bytes().to_vec())].into();
+        request.get_mut().credentials = Some(v1::Credentials {
+            source: Some(v1::credentials::Source::Data(v1::CredentialData { entries })),
+        });
+        request
+    };
+    let create = |request| {
+        let mut machines = fake.machines();
+        async move { reason(machines.create_machine(request).await) }
+    };
+    assert_eq!(create(create_machine("k")).await, ErrorReason::CredentialsInvalid);
+    assert_eq!(
+        create(with_token(create_machine("k"), "bad")).await,
+        ErrorReason::CredentialsInvalid
+    );
+    assert_eq!(
+        create(with_token(create_machine("k"), "old")).await,
+        ErrorReason::CredentialsExpired
+    );
+    assert_eq!(
+        create(with_token(create_machine("k"), "good")).await,
+        ErrorReason::ClusterNotReady
+    );
+
+    let fake = Fake::with_cluster(&[]).await;
+    let create = |key: &str, json: &str| {
+        let mut machines = fake.machines();
+        let request = create_machine_with(key, json);
+        async move { classified(machines.create_machine(request).await) }
+    };
+    let image = create("k", r#"{"machineType":"fake.small","image":"dos"}"#).await;
+    assert_eq!(image.reason, Some(ErrorReason::DependencyNotFound));
+    let machine_type = create("k", r#"{"machineType":"fake.huge"}"#).await;
+    assert_eq!(machine_type.reason, Some(ErrorReason::InvalidConfig));
+    assert!(
+        machine_type
+            .fields
+            .iter()
+            .any(|field| field.field.ends_with("/machineType")),
+        "{machine_type:?}"
+    );
+    let unknown_key = create("k", r#"{"machineType":"fake.small","colour":"red"}"#).await;
+    assert_eq!(unknown_key.reason, Some(ErrorReason::InvalidConfig));
+    let told = create("k", r#"{"machineType":"fake.small","failCreate":"QUOTA_EXCEEDED"}"#).await;
+    assert_eq!(told.reason, Some(ErrorReason::QuotaExceeded));
+
+    fake.machines().create_machine(create_machine("k")).await.expect("made");
+    assert_eq!(
+        reason(fake.clusters().delete_cluster(delete_cluster(CLUSTER)).await),
+        ErrorReason::DependentsExist
+    );
+    let foreign = v1::MachineExistsRequest {
+        r#ref: Some(v1::ResourceRef {
+            provider_id: fake.exists("k").await.status.expect("present").provider_id,
+            ..reference("other")
+        }),
+        ..Default::default()
+    };
+    assert_eq!(
+        reason(fake.machines().machine_exists(timed(foreign)).await),
+        ErrorReason::OwnershipMismatch
+    );
+}
+
+#[tokio::test]
+async fn a_cluster_comes_and_goes() {
+    let mut fake = Fake::start(&["--delete-delay=50ms"]).await;
+    let made = fake
+        .clusters()
+        .create_cluster(create_cluster(CLUSTER))
+        .await
+        .expect("made")
+        .into_inner()
+        .status;
+    let made = made.expect("a status");
+    assert_eq!(made.phase(), v1::ClusterPhase::Ready);
+    assert_eq!(made.endpoint.as_ref().map(|endpoint| endpoint.port), Some(6443));
+    assert_eq!(made.failure_domains.len(), 3);
+    fake.restart().await;
+    let again = fake
+        .clusters()
+        .create_cluster(create_cluster(CLUSTER))
+        .await
+        .expect("replayed")
+        .into_inner()
+        .status;
+    assert_eq!(again, Some(made));
+    let listed = v1::ListClustersRequest {
+        management_cluster_id: "management-1".to_owned(),
+        ..Default::default()
+    };
+    let listed = fake
+        .clusters()
+        .list_clusters(timed(listed))
+        .await
+        .expect("listed")
+        .into_inner();
+    assert_eq!(listed.clusters.len(), 1);
+    loop {
+        let deleted = fake
+            .clusters()
+            .delete_cluster(delete_cluster(CLUSTER))
+            .await
+            .expect("accepted")
+            .into_inner();
+        if deleted.state() == DeletionState::Gone {
+            break;
+        }
+        assert!(!deleted.remaining.is_empty());
+    }
+    assert!(fake.audit().live.is_empty());
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_after_the_process_was_killed() {
+    let mut fake = Fake::with_cluster(&[]).await;
+    fake.machines()
+        .create_machine(create_machine("k1"))
+        .await
+        .expect("made");
+    let watch = |token: &str| {
+        tonic::Request::new(v1::WatchMachinesRequest {
+            management_cluster_id: "management-1".to_owned(),
+            resume_token: token.to_owned(),
+            ..Default::default()
+        })
+    };
+    use v1::watch_machines_response::Event;
+    let mut events = fake
+        .machines()
+        .watch_machines(watch(""))
+        .await
+        .expect("a watch")
+        .into_inner();
+    let mut next = async || {
+        events
+            .message()
+            .await
+            .expect("an element")
+            .expect("no end")
+            .event
+            .expect("an event")
+    };
+    assert!(matches!(next().await, Event::Present(machine) if machine.idempotency_key == "k1"));
+    let Event::Synced(synced) = next().await else {
+        panic!("the snapshot is complete")
+    };
+    fake.machines()
+        .create_machine(create_machine("k2"))
+        .await
+        .expect("made");
+    assert!(matches!(next().await, Event::Present(machine) if machine.idempotency_key == "k2"));
+    fake.machines()
+        .delete_machine(delete_machine("k1"))
+        .await
+        .expect("deleted");
+    assert!(matches!(next().await, Event::Gone(machine) if machine.idempotency_key == "k1"));
+
+    fake.restart().await;
+    let mut events = fake
+        .machines()
+        .watch_machines(watch(&synced.resume_token))
+        .await
+        .expect("resumed")
+        .into_inner();
+    let mut next = async || {
+        events
+            .message()
+            .await
+            .expect("an element")
+            .expect("no end")
+            .event
+            .expect("an event")
+    };
+    assert!(matches!(next().await, Event::Present(machine) if machine.idempotency_key == "k2"));
+    assert!(matches!(next().await, Event::Gone(machine) if machine.idempotency_key == "k1"));
+    assert!(matches!(next().await, Event::Synced(_)));
+    let refused = async {
+        let mut events = fake
+            .machines()
+            .watch_machines(watch("w1.elsewhere.7"))
+            .await?
+            .into_inner();
+        events.message().await
+    };
+    assert_eq!(reason(refused.await), ErrorReason::ResumeTokenExpired);
+}
+
+#[tokio::test]
+async fn lists_types_consoles_and_endpoints_answer() {
+    let fake = Fake::with_cluster(&[]).await;
+    let config = r#"{"machineType":"fake.small","consoleKiB":100}"#;
+    let mut members = Vec::new();
+    for n in 0..5 {
+        let key = format!("k{n}");
+        let made = fake
+            .machines()
+            .create_machine(create_machine_with(&key, config))
+            .await
+            .expect("made");
+        members.push(v1::EndpointMember {
+            idempotency_key: key,
+            provider_id: id(made),
+            draining: n == 0,
+        });
+    }
+    let (mut token, mut keys) = (String::new(), Vec::new());
+    loop {
+        let request = v1::ListMachinesRequest {
+            management_cluster_id: "management-1".to_owned(),
+            page: Some(v1::PageRequest {
+                page_size: 2,
+                page_token: token,
+            }),
+            ..Default::default()
+        };
+        let page = fake
+            .machines()
+            .list_machines(timed(request))
+            .await
+            .expect("a page")
+            .into_inner();
+        assert!(page.machines.len() <= 2);
+        keys.extend(page.machines.into_iter().map(|machine| machine.idempotency_key));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    keys.sort();
+    assert_eq!(keys, ["k0", "k1", "k2", "k3", "k4"]);
+    let stale = v1::ListMachinesRequest {
+        management_cluster_id: "management-1".to_owned(),
+        page: Some(v1::PageRequest {
+            page_size: 2,
+            page_token: "p1.elsewhere.i-1".to_owned(),
+        }),
+        ..Default::default()
+    };
+    assert_eq!(
+        reason(fake.machines().list_machines(timed(stale)).await),
+        ErrorReason::PageTokenExpired
+    );
+
+    let types = fake
+        .machines()
+        .list_machine_types(timed(v1::ListMachineTypesRequest::default()))
+        .await;
+    let types = types.expect("types").into_inner().machine_types;
+    assert_eq!(types.len(), 6);
+    let gpu = types.iter().find(|it| it.name == "fake.gpu").expect("there");
+    assert_eq!(gpu.extended_resources["nvidia.com/gpu"], "1");
+    assert!(gpu.price_micros_per_hour.is_some() && gpu.availability.len() == 3);
+
+    let console = v1::GetConsoleOutputRequest {
+        r#ref: Some(reference("k1")),
+        ..Default::default()
+    };
+    let mut chunks = fake
+        .machines()
+        .get_console_output(timed(console))
+        .await
+        .expect("a console")
+        .into_inner();
+    let mut text = Vec::new();
+    while let Some(chunk) = chunks.message().await.expect("a chunk") {
+        assert!(chunk.chunk.len() <= 64 * 1024);
+        text.extend(chunk.chunk);
+    }
+    assert!(text.len() > 100 * 1024 && String::from_utf8_lossy(&text).contains("bootstrap data: 13 bytes"));
+
+    let set = |members: Vec<v1::EndpointMember>, generation| {
+        timed(v1::SetEndpointMembersRequest {
+            meta: Some(meta(CLUSTER, generation)),
+            cluster: Some(reference(CLUSTER)),
+            members,
+            ..Default::default()
+        })
+    };
+    let answer = fake
+        .endpoints()
+        .set_endpoint_members(set(members.clone(), 2))
+        .await
+        .expect("set")
+        .into_inner();
+    assert!(answer.endpoint.is_some() && answer.members.len() == 5);
+    assert_eq!(answer.members[0].state(), v1::EndpointMemberState::Draining);
+    assert_eq!(answer.members[1].state(), v1::EndpointMemberState::Healthy);
+    fake.endpoints()
+        .set_endpoint_members(set(members[..1].to_vec(), 3))
+        .await
+        .expect("set");
+}
+
+#[tokio::test]
+async fn the_control_service_steers_and_is_off_by_default() {
+    let fake = Fake::with_cluster(&["--control"]).await;
+    fake.machines().create_machine(create_machine("k")).await.expect("made");
+    let mut steering = fake.control();
+    let set = |name: &str, value: &str| control::SetSettingsRequest {
+        settings: [(name.to_owned(), value.to_owned())].into(),
+    };
+    let refused = steering
+        .set_settings(set("boot-delay", "soon"))
+        .await
+        .expect_err("refused");
+    assert!(refused.message().contains("500ms"), "{}", refused.message());
+    steering.set_settings(set("boot-delay", "1h")).await.expect("set");
+    let settings = steering
+        .get_settings(control::GetSettingsRequest {})
+        .await
+        .expect("settings")
+        .into_inner();
+    assert_eq!(settings.settings["boot-delay"], "1h");
+    let booting = fake
+        .machines()
+        .create_machine(create_machine("slow"))
+        .await
+        .expect("made")
+        .into_inner()
+        .status;
+    assert_eq!(booting.expect("a status").phase(), v1::MachinePhase::Provisioning);
+
+    steering
+        .set_outage(control::SetOutageRequest { outage: true })
+        .await
+        .expect("set");
+    let down = classified(fake.machines().create_machine(create_machine("k3")).await);
+    assert_eq!(down.reason, Some(ErrorReason::CloudUnavailable));
+    steering
+        .set_outage(control::SetOutageRequest { outage: false })
+        .await
+        .expect("set");
+
+    let there = fake.exists("k").await.status.expect("present").provider_id;
+    let kill = control::KillInstanceRequest {
+        instance: there,
+        mode: control::KillMode::Vanish as i32,
+    };
+    assert!(
+        steering
+            .kill_instance(kill)
+            .await
+            .expect("an answer")
+            .into_inner()
+            .killed
+    );
+    assert_eq!(fake.exists("k").await.presence(), Presence::Absent);
+    let ledger = steering
+        .list_ledger(control::ListLedgerRequest {
+            kind: "instance".to_owned(),
+        })
+        .await;
+    let ledger: Vec<_> = ledger.expect("a ledger").into_inner().collect().await;
+    assert_eq!(ledger.len(), 1);
+    assert_eq!(ledger[0].as_ref().expect("a resource").key, "slow");
+
+    let counters = steering
+        .get_counters(control::GetCountersRequest {})
+        .await
+        .expect("counters")
+        .into_inner();
+    let count = |result: &str| {
+        let found = counters
+            .counters
+            .iter()
+            .find(|it| it.method == "RunInstance" && it.result == result);
+        found.map(|it| it.count)
+    };
+    assert_eq!((count("OK"), count("CLOUD_UNAVAILABLE")), (Some(2), Some(1)));
+    steering
+        .reset_counters(control::ResetCountersRequest {})
+        .await
+        .expect("reset");
+    let counters = steering
+        .get_counters(control::GetCountersRequest {})
+        .await
+        .expect("counters")
+        .into_inner();
+    assert_eq!(counters.counters, []);
+
+    let silent = Fake::start(&[]).await;
+    let refused = silent
+        .control()
+        .get_settings(control::GetSettingsRequest {})
+        .await
+        .expect_err("refused");
+    assert_eq!(refused.code(), tonic::Code::Unimplemented);
+}
