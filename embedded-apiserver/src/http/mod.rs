@@ -5,11 +5,14 @@ mod discovery;
 mod documents;
 mod negotiate;
 mod path;
+mod protobuf;
 mod render;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::FutureExt as _;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -49,7 +52,9 @@ impl Handler {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        match self.respond(user, request).await {
+        // The last resort: a bug ends one request, not the connection.
+        let answered = AssertUnwindSafe(self.respond(user, request)).catch_unwind().await;
+        match answered.unwrap_or_else(|_| Err(ApiError::internal("the request ended in a bug of the server"))) {
             Ok(response) => response,
             Err(error) => {
                 if error.code >= 500 {
@@ -70,6 +75,7 @@ impl Handler {
         if user.is_anonymous() && !is_public(path) {
             return Err(ApiError::unauthorized());
         }
+        let user = self.impersonate(user, &head.headers)?;
         let query = path::query(head.uri.query().unwrap_or_default());
         match path::route(path) {
             Route::Resource(place) => self.resource(user, &head, place, &query, body).await,
@@ -87,6 +93,42 @@ impl Handler {
                 self.document(&head, route, &query)
             }
         }
+    }
+
+    /// Who is asked for: someone else, if the headers say so and the user may.
+    fn impersonate(&self, user: User, headers: &HeaderMap) -> Result<User, ApiError> {
+        let text = |value: &http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
+        let groups: Vec<String> = headers.get_all("impersonate-group").iter().map(text).collect();
+        let Some(name) = headers
+            .get("impersonate-user")
+            .map(text)
+            .filter(|name| !name.is_empty())
+        else {
+            if groups.is_empty() {
+                return Ok(user);
+            }
+            return Err(ApiError::bad_request(
+                "requested [{Group}] without impersonating a user",
+            ));
+        };
+        let wanted = std::iter::once(("users", &name)).chain(groups.iter().map(|group| ("groups", group)));
+        for (resource, name) in wanted {
+            let attributes = Attributes {
+                verb: "impersonate".to_owned(),
+                resource: resource.to_owned(),
+                name: name.clone(),
+                ..Attributes::default()
+            };
+            if !authorize(&self.core.store, &user, &attributes) {
+                let place = ResourcePath {
+                    resource: resource.to_owned(),
+                    name: name.clone(),
+                    ..ResourcePath::default()
+                };
+                return Err(forbidden(&user, &attributes, &place));
+            }
+        }
+        Ok(User::from_certificate(name, groups))
     }
 
     /// Everything that is not a resource.
@@ -215,12 +257,18 @@ impl Handler {
             return Err(ApiError::no_such_resource());
         }
         let accepted = negotiate::resource(&head.headers)?;
-        let format = body_format(&head.headers, verb)?;
-        let body = if verb.mutates() {
+        let mut format = body_format(&head.headers, verb)?;
+        let mut body = if verb.mutates() {
             read_body(&head.headers, body).await?
         } else {
             Bytes::new()
         };
+        if format == BodyFormat::Protobuf {
+            format = BodyFormat::Json;
+            if !body.is_empty() {
+                body = from_protobuf(&body)?;
+            }
+        }
         let include_object = match query
             .iter()
             .find(|(name, _)| name == "includeObject")
@@ -329,6 +377,7 @@ fn body_format(headers: &HeaderMap, verb: Verb) -> Result<BodyFormat, ApiError> 
         // Curl without a header sends a form; the real server takes an absent type as JSON.
         "" | "application/json" => Ok(BodyFormat::Json),
         "application/yaml" => Ok(BodyFormat::Yaml),
+        protobuf::MEDIA_TYPE => Ok(BodyFormat::Protobuf),
         _ if !verb.mutates() => Ok(BodyFormat::Json),
         _ => Err(ApiError::unsupported_media_type(negotiate::RESOURCE_TYPES)),
     }
@@ -350,6 +399,15 @@ where
         Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(ApiError::too_large(BODY_LIMIT)),
         Err(error) => Err(ApiError::bad_request(format!("unable to read the body: {error}"))),
     }
+}
+
+/// From here on, the object is JSON like all others.
+fn from_protobuf(body: &Bytes) -> Result<Bytes, ApiError> {
+    let object = protobuf::decode(body).map_err(|error| match error {
+        protobuf::ProtobufError::UnknownKind(_) => ApiError::unsupported_media_type(negotiate::RESOURCE_TYPES),
+        malformed => ApiError::bad_request(malformed.to_string()),
+    })?;
+    serde_json::to_vec(&object).map(Bytes::from).map_err(ApiError::internal)
 }
 
 fn not_found_page() -> Response<Body> {

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 pub use definition::{Behaviour, Resource, ScalePaths, Version};
 
-use crate::storage::Store;
+use crate::storage::{Store, Stored};
 
 /// Under which name objects are stored: `PLURAL` or `PLURAL.GROUP`.
 pub fn storage_name(group: &str, plural: &str) -> String {
@@ -161,7 +161,7 @@ impl Registry {
             });
             let resource = match same {
                 Some(same) => Arc::clone(same),
-                None => match custom::resource(&definition, store.revision()) {
+                None => match custom::resource(&definition, changed_at(&old, &definition, &stored, store)) {
                     Ok(resource) => Arc::new(resource),
                     Err(causes) => {
                         tracing::error!(definition = %name.name, ?causes, "unable to serve a stored definition");
@@ -185,6 +185,18 @@ impl Registry {
             }
         }
     }
+}
+
+/// Up to which revision objects were written under another definition than this one.
+fn changed_at(old: &Snapshot, definition: &Value, stored: &Stored, store: &Store) -> u64 {
+    let uid = text(definition, "/metadata/uid");
+    let replaced = old
+        .resources
+        .iter()
+        .filter_map(|resource| resource.custom.as_ref())
+        .any(|origin| origin.uid == uid);
+    // Until this moment, objects were written under the old one; after a start, only the definition's own write counts.
+    if replaced { store.revision() } else { stored.revision }
 }
 
 /// Text at a path, or the empty text.

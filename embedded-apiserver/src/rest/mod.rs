@@ -59,6 +59,8 @@ pub enum BodyFormat {
     StrategicMergePatch,
     /// An applied configuration, in YAML or JSON.
     Apply,
+    /// Kubernetes protobuf; it is made JSON before the verbs see it.
+    Protobuf,
 }
 
 /// What to do about unknown and duplicate fields.
