@@ -246,7 +246,7 @@ pub(crate) fn surge(_: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-int-or-string": true,
         "maxLength": 6,
         RULES: [rule(
-            "type(self) == int ? self >= 0 && self <= 1000000 : self.matches('^(0|[1-9][0-9]{0,2})%$')",
+            "string(self).matches('^(0|[1-9][0-9]{0,2})%$') || (string(self).matches('^[0-9]{1,6}$') && self != string(self))",
             "maxSurge must be a number of machines, 0 or more, or a percentage such as \"25%\"",
         )],
     })
@@ -258,7 +258,7 @@ pub(crate) fn unavailable(_: &mut SchemaGenerator) -> Schema {
         "x-kubernetes-int-or-string": true,
         "maxLength": 6,
         RULES: [rule(
-            "type(self) == int ? self >= 0 && self <= 1000000 : self.matches('^(100|[1-9]?[0-9])%$')",
+            "string(self).matches('^(100|[1-9]?[0-9])%$') || (string(self).matches('^[0-9]{1,6}$') && self != string(self))",
             "maxUnavailable must be a number of machines, 0 or more, or a percentage from \"0%\" to \"100%\"",
         )],
     })

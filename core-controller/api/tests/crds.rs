@@ -21,7 +21,16 @@ fn render(crd: &CustomResourceDefinition) -> String {
 }
 
 fn schema(crd: &CustomResourceDefinition) -> Value {
-    serde_json::to_value(crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap()).unwrap()
+    serde_json::to_value(
+        crd.spec.versions[0]
+            .schema
+            .as_ref()
+            .unwrap()
+            .open_api_v3_schema
+            .as_ref()
+            .unwrap(),
+    )
+    .unwrap()
 }
 
 /// Calls `visit` with the path and the schema of every field.
@@ -53,12 +62,19 @@ fn the_files_are_what_the_types_give() {
             stale.push(file_name(&crd));
         }
     }
-    assert!(stale.is_empty(), "deploy/crds does not say what the types say ({}): run {UPDATE}", stale.join(", "));
+    assert!(
+        stale.is_empty(),
+        "deploy/crds does not say what the types say ({}): run {UPDATE}",
+        stale.join(", ")
+    );
 
     let known: Vec<String> = outrigger_api::crds().iter().map(file_name).collect();
     for entry in std::fs::read_dir(folder()).unwrap() {
         let name = entry.unwrap().file_name().into_string().unwrap();
-        assert!(!name.ends_with(".yaml") || known.contains(&name), "deploy/crds/{name} belongs to no kind: delete it");
+        assert!(
+            !name.ends_with(".yaml") || known.contains(&name),
+            "deploy/crds/{name} belongs to no kind: delete it"
+        );
     }
 }
 
@@ -76,13 +92,19 @@ fn every_field_is_described_typed_and_bounded() {
         let kind = crd.spec.names.kind.clone();
         walk(&kind, &schema(&crd), &mut |path, field| {
             let named = !path.ends_with("[]");
-            assert!(!named || field["description"].as_str().is_some_and(|words| !words.is_empty()), "{path} has no description");
+            assert!(
+                !named || field["description"].as_str().is_some_and(|words| !words.is_empty()),
+                "{path} has no description"
+            );
             assert!(field.get("nullable").is_none(), "{path} may be null");
             assert!(
                 field["type"].is_string() || field["x-kubernetes-int-or-string"] == true,
                 "{path} has no type: {field}"
             );
-            assert!(field.get("$ref").is_none() && field.get("oneOf").is_none(), "{path} is not structural");
+            assert!(
+                field.get("$ref").is_none() && field.get("oneOf").is_none(),
+                "{path} is not structural"
+            );
             match field["type"].as_str() {
                 Some("string") => assert!(
                     field["maxLength"].is_u64() || field["enum"].is_array() || field["format"] == "date-time",
@@ -107,7 +129,12 @@ fn the_names_are_those_that_people_type() {
         .into_iter()
         .map(|crd| {
             let names = crd.spec.names;
-            (names.plural, names.short_names.unwrap(), names.categories.unwrap(), crd.spec.scope)
+            (
+                names.plural,
+                names.short_names.unwrap(),
+                names.categories.unwrap(),
+                crd.spec.scope,
+            )
         })
         .collect();
     let expected = [
@@ -118,7 +145,12 @@ fn the_names_are_those_that_people_type() {
         ("machinedeployments", "md", "Namespaced"),
     ]
     .map(|(plural, short, scope)| {
-        (plural.to_owned(), vec![short.to_owned()], vec!["cluster-api".to_owned()], scope.to_owned())
+        (
+            plural.to_owned(),
+            vec![short.to_owned()],
+            vec!["cluster-api".to_owned()],
+            scope.to_owned(),
+        )
     });
     assert_eq!(names, expected);
 }
