@@ -65,12 +65,14 @@ async fn socket_fingerprint(path: &Path) -> Option<(u64, u64, i64, i64)> {
 
 /// Connects within `timeout`.
 pub(crate) async fn dial(config: &EndpointConfig, timeout: Duration) -> Result<(Connection, Fingerprint), Trouble> {
-    tokio::time::timeout(timeout, connect(config)).await.unwrap_or_else(|_| {
-        Err(Trouble::Unreachable(format!(
-            "no connection to {} within {timeout:?}; look whether the provider is stuck",
-            config.endpoint
-        )))
-    })
+    tokio::time::timeout(timeout, connect(config))
+        .await
+        .unwrap_or_else(|_| {
+            Err(Trouble::Unreachable(format!(
+                "no connection to {} within {timeout:?}; look whether the provider is stuck",
+                config.endpoint
+            )))
+        })
 }
 
 async fn connect(config: &EndpointConfig) -> Result<(Connection, Fingerprint), Trouble> {
@@ -256,7 +258,10 @@ mod tests {
         assert!(message.contains("symbolic link"), "{message}");
         let linked = folder.path().join("linked");
         std::os::unix::fs::symlink(folder.path(), &linked).unwrap();
-        assert!(matches!(check_socket(&linked.join("real.sock")).await, Err(Trouble::Misconfigured(_))));
+        assert!(matches!(
+            check_socket(&linked.join("real.sock")).await,
+            Err(Trouble::Misconfigured(_))
+        ));
     }
 
     #[tokio::test]

@@ -102,7 +102,9 @@ fn choose(name: &str, protocols: &GetProtocolsResponse) -> Result<&'static str, 
         ));
     }
     if protocols.protocols.len() > MAX_LISTED {
-        return Err(format!("the provider serves more than {MAX_LISTED} protocols; it has to be mended"));
+        return Err(format!(
+            "the provider serves more than {MAX_LISTED} protocols; it has to be mended"
+        ));
     }
     versions::choose(versions::SPOKEN, &protocols.protocols).map_err(|error| error.to_string())
 }
@@ -196,7 +198,8 @@ fn limits(limits: v1::Limits) -> ProviderLimits {
             .ok()
             .filter(|bytes| *bytes > 0)
             .map_or(MAX_BOOTSTRAP_BYTES, |bytes| bytes.min(MAX_BOOTSTRAP_BYTES)),
-        max_page_size: positive(limits.max_page_size).map_or(MAX_PAGE_ITEMS as u32, |size| size.min(MAX_PAGE_ITEMS as u32)),
+        max_page_size: positive(limits.max_page_size)
+            .map_or(MAX_PAGE_ITEMS as u32, |size| size.min(MAX_PAGE_ITEMS as u32)),
         max_name_length: positive(limits.max_name_length),
     }
 }
@@ -213,8 +216,9 @@ fn timings(timings: v1::Timings) -> ProviderTimings {
             .max(defaults.exists_deadline),
         read_after_write: duration(timings.read_after_write, longest).unwrap_or_default(),
         // Never so often that the core or the provider spins.
-        poll_interval: duration(timings.poll_interval, longest)
-            .map_or(defaults.poll_interval, |interval| interval.max(Duration::from_millis(100))),
+        poll_interval: duration(timings.poll_interval, longest).map_or(defaults.poll_interval, |interval| {
+            interval.max(Duration::from_millis(100))
+        }),
     }
 }
 
@@ -332,11 +336,7 @@ mod tests {
 
     #[test]
     fn health_that_does_not_serve_degrades() {
-        let health = |status: ServingStatus| {
-            Some(HealthCheckResponse {
-                status: status.into(),
-            })
-        };
+        let health = |status: ServingStatus| Some(HealthCheckResponse { status: status.into() });
         let probe = ProbeResponse::default();
         assert_eq!(read_probe(probe.clone(), None).readiness, Readiness::Ready);
         assert_eq!(

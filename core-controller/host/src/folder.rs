@@ -80,7 +80,9 @@ pub(crate) async fn watch(host: WeakHost, folder: PathBuf, times: HostTimes) {
 
 fn apply(host: &crate::Host, folder: &Path, step: &Step) {
     let (Step::Add(name) | Step::Remove(name)) = step;
-    let foreign = host.source(name).is_some_and(|source| source != EndpointSource::SocketFolder);
+    let foreign = host
+        .source(name)
+        .is_some_and(|source| source != EndpointSource::SocketFolder);
     match step {
         _ if foreign => {}
         Step::Add(name) => {

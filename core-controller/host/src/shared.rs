@@ -41,12 +41,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(
-        connection: u64,
-        info: Arc<ProviderInfo>,
-        channel: Connection,
-        schemas: Schemas,
-    ) -> Self {
+    pub(crate) fn new(connection: u64, info: Arc<ProviderInfo>, channel: Connection, schemas: Schemas) -> Self {
         Self {
             connection,
             info,

@@ -99,10 +99,7 @@ impl Supervisor {
             Ok(probed) => probed,
             Err(trouble) => {
                 if shared.breaker.lock().state() == CircuitState::HalfOpen {
-                    shared
-                        .breaker
-                        .lock()
-                        .broken(connection, Instant::now(), rand::random());
+                    shared.breaker.lock().broken(connection, Instant::now(), rand::random());
                     shared.redial.notify_one();
                 }
                 return Err(trouble);
@@ -121,12 +118,7 @@ impl Supervisor {
             );
         }
         let info = Arc::new(info);
-        let session = Arc::new(Session::new(
-            connection,
-            info.clone(),
-            channel,
-            self.schemas.clone(),
-        ));
+        let session = Arc::new(Session::new(connection, info.clone(), channel, self.schemas.clone()));
         shared.set_session(Some(session.clone()));
         {
             let mut breaker = shared.breaker.lock();

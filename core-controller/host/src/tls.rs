@@ -66,7 +66,8 @@ impl Material {
 /// The name that the provider's certificate must be valid for.
 pub(crate) fn server_name(files: &TlsFiles, host: &str) -> Result<ServerName<'static>, String> {
     let name = files.server_name.as_deref().unwrap_or(host);
-    ServerName::try_from(name.to_owned()).map_err(|_| format!("{name:?} is no server name; use a DNS name or an address"))
+    ServerName::try_from(name.to_owned())
+        .map_err(|_| format!("{name:?} is no server name; use a DNS name or an address"))
 }
 
 fn certificates(what: &str, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {

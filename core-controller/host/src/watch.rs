@@ -191,7 +191,9 @@ impl Watch {
             grpc.server_streaming(request, path, codec).await
         };
         let silent = |_| Status::deadline_exceeded("the watch has fallen silent");
-        let opened = tokio::time::timeout(times.watch_silence, opened).await.map_err(silent)??;
+        let opened = tokio::time::timeout(times.watch_silence, opened)
+            .await
+            .map_err(silent)??;
         let mut stream = opened.into_inner();
         let mut begun = !full;
         // What is told before the snapshot is complete cannot be resumed from.

@@ -39,7 +39,10 @@ async fn what_cannot_work_is_refused_when_it_is_set() {
     let set = |name: &str, config: EndpointConfig| host.set_endpoint(name, config).unwrap_err();
     assert!(matches!(set("Fake", flag("unix:///a")), EndpointError::Name(_)));
     assert!(matches!(set("fake", flag("https://h:1")), EndpointError::TlsMissing(_)));
-    assert!(matches!(set("fake", flag("http://127.0.0.1:1")), EndpointError::PlainNotAllowed(_)));
+    assert!(matches!(
+        set("fake", flag("http://127.0.0.1:1")),
+        EndpointError::PlainNotAllowed(_)
+    ));
     let mut config = flag("unix:///a");
     config.tls = Some(tls);
     assert!(matches!(set("fake", config), EndpointError::TlsUnused(_)));

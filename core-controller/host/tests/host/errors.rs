@@ -99,8 +99,16 @@ async fn every_row_gets_its_disposition() {
                 "{name} with effect {effect:?}"
             );
             assert_eq!(error.changed_nothing(), *effect == Effect::None, "{name}");
-            assert_eq!(scene.script.calls(Rpc::CreateMachine), 1, "{name}: a mutation is never repeated");
-            assert_eq!(scene.host.snapshot("fake").unwrap().circuit, CircuitState::Closed, "{name}");
+            assert_eq!(
+                scene.script.calls(Rpc::CreateMachine),
+                1,
+                "{name}: a mutation is never repeated"
+            );
+            assert_eq!(
+                scene.host.snapshot("fake").unwrap().circuit,
+                CircuitState::Closed,
+                "{name}"
+            );
         }
     }
 }
@@ -145,7 +153,11 @@ async fn an_error_without_error_info_is_the_transports() {
     }
     // After many failures in a row INTERNAL is slow, UNKNOWN goes its way.
     scene.script.fail(Rpc::CreateMachine, Status::internal("again"));
-    let error = scene.fake().create_machine(&credential(), create("k")).await.unwrap_err();
+    let error = scene
+        .fake()
+        .create_machine(&credential(), create("k"))
+        .await
+        .unwrap_err();
     assert_eq!(
         error.disposition_with(6, 1.0),
         Disposition::Resolve {
@@ -184,11 +196,13 @@ async fn what_breaks_the_circuit_opens_it_and_the_provider_is_dialled_again() {
         .await;
         assert_eq!(after.sessions, before.sessions, "the same process is the same session");
         let create_again = scene.fake();
-        scene.script.on(Rpc::CreateMachine, |_: v1::CreateMachineRequest| async {
-            Ok(v1::CreateMachineResponse {
-                status: Some(machine("fake:///i-1")),
-            })
-        });
+        scene
+            .script
+            .on(Rpc::CreateMachine, |_: v1::CreateMachineRequest| async {
+                Ok(v1::CreateMachineResponse {
+                    status: Some(machine("fake:///i-1")),
+                })
+            });
         create_again.create_machine(&credential(), create("k")).await.unwrap();
     }
 }
@@ -196,7 +210,9 @@ async fn what_breaks_the_circuit_opens_it_and_the_provider_is_dialled_again() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_circuit_that_opens_over_and_over_stays_open_and_refuses_at_once() {
     let scene = Scene::new().await;
-    scene.script.fail(Rpc::CreateMachine, Status::unauthenticated("who are you"));
+    scene
+        .script
+        .fail(Rpc::CreateMachine, Status::unauthenticated("who are you"));
     let mut refused = None;
     for _ in 0..1000 {
         let error = scene
@@ -250,14 +266,22 @@ async fn an_optional_call_that_is_not_there_falls_back_and_is_not_made_again() {
         .await
         .unwrap_err();
     assert_eq!(error.disposition(1), Disposition::Fallback);
-    assert_eq!(scene.script.calls(Rpc::ListClusters), 0, "never called without the capability");
+    assert_eq!(
+        scene.script.calls(Rpc::ListClusters),
+        0,
+        "never called without the capability"
+    );
     assert_eq!(scene.host.snapshot("fake").unwrap().circuit, CircuitState::Closed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statuses_of_any_size_are_cut_or_end_the_call_and_never_hang() {
     let scene = Scene::new().await;
-    scene.script.on(Rpc::MachineExists, |_: v1::MachineExistsRequest| async { Ok(present("fake:///i-1")) });
+    scene
+        .script
+        .on(Rpc::MachineExists, |_: v1::MachineExistsRequest| async {
+            Ok(present("fake:///i-1"))
+        });
     for size in [1024, 16 * 1024, 200 * 1024] {
         let details = ActuatorError::new(ErrorReason::QuotaExceeded, "full");
         let status: Status = details.into();
@@ -271,11 +295,18 @@ async fn statuses_of_any_size_are_cut_or_end_the_call_and_never_hang() {
         assert!(error.classified.message.len() <= 1024);
         assert!(!error.to_string().contains('\u{1b}'));
         if size <= 16 * 1024 {
-            assert_eq!(error.classified.reason, Some(ErrorReason::QuotaExceeded), "{size}: {error}");
+            assert_eq!(
+                error.classified.reason,
+                Some(ErrorReason::QuotaExceeded),
+                "{size}: {error}"
+            );
         } else {
             assert!(!error.classified.is_final(), "{error}");
         }
-        until(&scene.host, "fake", |s| s.state == ProviderState::Ready && s.circuit == CircuitState::Closed).await;
+        until(&scene.host, "fake", |s| {
+            s.state == ProviderState::Ready && s.circuit == CircuitState::Closed
+        })
+        .await;
         fake.machine_exists(&credential, exists("k")).await.unwrap();
     }
 }

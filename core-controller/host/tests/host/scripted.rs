@@ -44,7 +44,13 @@ impl Script {
     /// The required identity of a provider called `name`.
     pub fn provider(name: &str, instance_id: &str) -> Self {
         let script = Self::default();
-        script.identity(name, instance_id, "1.0.0", "actuator.v1", v1::GetInfoResponse::default());
+        script.identity(
+            name,
+            instance_id,
+            "1.0.0",
+            "actuator.v1",
+            v1::GetInfoResponse::default(),
+        );
         script.on(Rpc::Probe, |_: v1::ProbeRequest| async {
             Ok(v1::ProbeResponse {
                 readiness: v1::Readiness::Ready.into(),
@@ -121,8 +127,11 @@ impl Script {
         S: futures::Stream<Item = Result<A, Status>> + Send + 'static,
     {
         self.handle(rpc.path(), move |_, body| {
-            let answer = answer(Q::decode(body).unwrap())
-                .map(|stream| stream.map(|item| item.map(|item| Bytes::from(item.encode_to_vec()))).boxed());
+            let answer = answer(Q::decode(body).unwrap()).map(|stream| {
+                stream
+                    .map(|item| item.map(|item| Bytes::from(item.encode_to_vec())))
+                    .boxed()
+            });
             async move { answer }.boxed()
         });
     }

@@ -14,7 +14,11 @@ async fn a_provider_that_comes_late_is_found() {
     let host = host();
     host.set_endpoint("fake", unix(&path)).unwrap();
     let snapshot = until(&host, "fake", |snapshot| snapshot.state == ProviderState::Unreachable).await;
-    assert!(snapshot.message.contains("there is no socket at"), "{}", snapshot.message);
+    assert!(
+        snapshot.message.contains("there is no socket at"),
+        "{}",
+        snapshot.message
+    );
     let error = host
         .provider("fake")
         .unwrap()
@@ -22,7 +26,10 @@ async fn a_provider_that_comes_late_is_found() {
         .await
         .unwrap_err();
     assert_eq!(error.facts.refusal, Some(Refusal::Unavailable));
-    assert!(matches!(error.disposition(1), Disposition::Unavailable { resolve: false, .. }));
+    assert!(matches!(
+        error.disposition(1),
+        Disposition::Unavailable { resolve: false, .. }
+    ));
     assert!(error.to_string().contains("there is no socket at"), "{error}");
 
     let script = Script::provider("fake", "instance-1");
@@ -39,12 +46,7 @@ async fn an_idle_death_is_seen_at_once_and_a_newer_version_is_taken_up() {
         probe_interval: Duration::from_secs(3600),
         ..times()
     };
-    let mut scene = Scene::with(
-        Script::provider("fake", "instance-1"),
-        slow_probe,
-        Default::default(),
-    )
-    .await;
+    let mut scene = Scene::with(Script::provider("fake", "instance-1"), slow_probe, Default::default()).await;
     scene.serving = None;
     let snapshot = scene.state(ProviderState::Unreachable).await;
     assert_eq!(snapshot.connected_at, None);
@@ -63,7 +65,10 @@ async fn an_idle_death_is_seen_at_once_and_a_newer_version_is_taken_up() {
     let snapshot = scene.state(ProviderState::Ready).await;
     let info = snapshot.info.unwrap();
     assert_eq!(snapshot.sessions, 2);
-    assert_eq!((info.version.as_str(), info.instance_id.as_str()), ("2.0.0", "instance-2"));
+    assert_eq!(
+        (info.version.as_str(), info.instance_id.as_str()),
+        ("2.0.0", "instance-2")
+    );
     assert_eq!(info.capabilities.names(), ["console_output"]);
 }
 
@@ -72,7 +77,10 @@ async fn the_same_process_on_another_connection_is_the_same_session() {
     let mut scene = Scene::new().await;
     scene.serving = None;
     scene.serving = Some(scene.script.serve(&scene.path()));
-    let snapshot = until(&scene.host, "fake", |snapshot| snapshot.connections >= 2 && snapshot.state.is_reachable()).await;
+    let snapshot = until(&scene.host, "fake", |snapshot| {
+        snapshot.connections >= 2 && snapshot.state.is_reachable()
+    })
+    .await;
     assert_eq!(snapshot.sessions, 1);
 }
 
@@ -83,7 +91,9 @@ async fn a_provider_that_takes_over_the_socket_is_taken_up_while_the_old_one_liv
     let _serving = newer.serve(&scene.path());
     let snapshot = until(&scene.host, "fake", |snapshot| snapshot.sessions == 2).await;
     assert_eq!(snapshot.info.unwrap().instance_id, "instance-2");
-    newer.on(Rpc::MachineExists, |_: v1::MachineExistsRequest| async { Ok(present("fake:///i-1")) });
+    newer.on(Rpc::MachineExists, |_: v1::MachineExistsRequest| async {
+        Ok(present("fake:///i-1"))
+    });
     scene.fake().machine_exists(&credential(), exists("k")).await.unwrap();
     assert_eq!(newer.calls(Rpc::MachineExists), 1);
     assert_eq!(scene.script.calls(Rpc::MachineExists), 0);
