@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 thread_local! {
     /// The functions; made once per thread because registering them takes longer than most rules.
-    static BASE: Context<'static> = Context::default().with_all();
+    static BASE: Context<'static> = super::types::register(Context::default().with_all());
 }
 
 /// Runs all rules; transition rules only where there is an old value to compare with.

@@ -5,6 +5,7 @@
 
 mod check;
 mod evaluate;
+mod types;
 mod value;
 
 pub(super) use check::check_rules;
