@@ -96,7 +96,9 @@ impl Entry {
 
 /// The entries of an object, or `None` if one cannot be understood.
 pub(super) fn decode(managed_fields: Option<&Value>) -> Option<Vec<Entry>> {
-    let Some(list) = managed_fields.and_then(Value::as_array) else { return Some(Vec::new()) };
+    let Some(list) = managed_fields.and_then(Value::as_array) else {
+        return Some(Vec::new());
+    };
     let mut entries: Vec<Entry> = Vec::with_capacity(list.len());
     for entry in list {
         let entry = Entry::decode(entry)?;
@@ -112,13 +114,20 @@ pub(super) fn decode(managed_fields: Option<&Value>) -> Option<Vec<Entry>> {
 /// Puts the entries into an object, in their order; none leaves no `managedFields`.
 pub(super) fn encode(object: &mut Value, mut entries: Vec<Entry>) {
     entries.sort_by(|one, other| {
-        (one.operation, &one.time, &one.manager, &one.api_version, &one.subresource).cmp(&(
-            other.operation,
-            &other.time,
-            &other.manager,
-            &other.api_version,
-            &other.subresource,
-        ))
+        (
+            one.operation,
+            &one.time,
+            &one.manager,
+            &one.api_version,
+            &one.subresource,
+        )
+            .cmp(&(
+                other.operation,
+                &other.time,
+                &other.manager,
+                &other.api_version,
+                &other.subresource,
+            ))
     });
     let encoded: Vec<Value> = entries.iter().map(Entry::encode).collect();
     let Some(object) = object.as_object_mut() else { return };
@@ -136,7 +145,10 @@ const MAX_UPDATERS: usize = 10;
 
 /// Merges the oldest updaters, so that clients with ever new names do not make objects grow without bound.
 pub(super) fn cap_updaters(entries: &mut Vec<Entry>) {
-    let mut updaters = entries.iter().filter(|entry| entry.operation == Operation::Update).count();
+    let mut updaters = entries
+        .iter()
+        .filter(|entry| entry.operation == Operation::Update)
+        .count();
     if updaters <= MAX_UPDATERS {
         return;
     }
@@ -145,11 +157,15 @@ pub(super) fn cap_updaters(entries: &mut Vec<Entry>) {
         entry.manager == "ancient-changes" && entry.operation == Operation::Update && entry.subresource.is_empty()
     };
     while updaters > MAX_UPDATERS {
-        let Some(first) = entries.iter().position(|entry| entry.operation == Operation::Update) else { return };
+        let Some(first) = entries.iter().position(|entry| entry.operation == Operation::Update) else {
+            return;
+        };
         let version = entries[first].api_version.clone();
-        let Some(second) = entries.iter().skip(first + 1).position(|entry| {
-            entry.operation == Operation::Update && entry.api_version == version
-        }) else {
+        let Some(second) = entries
+            .iter()
+            .skip(first + 1)
+            .position(|entry| entry.operation == Operation::Update && entry.api_version == version)
+        else {
             return;
         };
         let merged = entries.remove(first + 1 + second);

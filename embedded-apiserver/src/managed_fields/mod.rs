@@ -47,7 +47,10 @@ pub enum ApplyError {
 
 fn conflict_message(conflicts: &[Conflict]) -> String {
     if let [only] = conflicts {
-        return format!("Apply failed with 1 conflict: conflict with {}: {}", only.manager, only.field);
+        return format!(
+            "Apply failed with 1 conflict: conflict with {}: {}",
+            only.manager, only.field
+        );
     }
     let mut lines = Vec::new();
     let mut manager = None;
@@ -94,7 +97,11 @@ pub fn apply(
     now: Timestamp,
 ) -> Result<Value, ApplyError> {
     let typed = Typed { schema };
-    if applied.get("metadata").and_then(|metadata| metadata.get("managedFields")).is_some_and(|list| !list.is_null()) {
+    if applied
+        .get("metadata")
+        .and_then(|metadata| metadata.get("managedFields"))
+        .is_some_and(|list| !list.is_null())
+    {
         let message = "metadata.managedFields must be nil".to_owned();
         return Err(ApplyError::Refused { code: 400, message });
     }
@@ -132,20 +139,28 @@ pub fn apply(
     }
 
     let owner = owner(manager, Operation::Apply, &api_version, subresource);
-    let request = Request { typed: &typed, live: &base, config, owner: &owner };
+    let request = Request {
+        typed: &typed,
+        live: &base,
+        config,
+        owner: &owner,
+    };
     let (mut object, mut entries) = match request.apply(entries.clone(), force) {
         Ok(done) => done,
         Err(conflicts) => {
             let left = match (manager, request.client_side_applied()) {
-                ("kubectl", Some(allowed)) => {
-                    conflicts.into_iter().filter(|(_, path)| !path.is_subset(&allowed)).collect()
-                }
+                ("kubectl", Some(allowed)) => conflicts
+                    .into_iter()
+                    .filter(|(_, path)| !path.is_subset(&allowed))
+                    .collect(),
                 _ => conflicts,
             };
             if !left.is_empty() {
                 return Err(ApplyError::Conflicts(listed(left)));
             }
-            request.apply(entries, true).map_err(|conflicts| ApplyError::Conflicts(listed(conflicts)))?
+            request
+                .apply(entries, true)
+                .map_err(|conflicts| ApplyError::Conflicts(listed(conflicts)))?
         }
     };
     let live_without = &base;
@@ -173,11 +188,17 @@ pub fn update(
     schema: &Schema,
     now: Timestamp,
 ) {
-    let sent = if subresource.is_empty() { managed_fields_of(new) } else { None };
+    let sent = if subresource.is_empty() {
+        managed_fields_of(new)
+    } else {
+        None
+    };
     let known = || entry::decode(old.and_then(managed_fields_of)).unwrap_or_default();
     let mut entries = match sent {
         Some(Value::Array(list)) if list.is_empty() || list.iter().all(|entry| *entry == json!({})) => Vec::new(),
-        Some(list) => entry::decode(Some(list)).filter(|entries| !entries.is_empty()).unwrap_or_else(known),
+        Some(list) => entry::decode(Some(list))
+            .filter(|entries| !entries.is_empty())
+            .unwrap_or_else(known),
         None => known(),
     };
     drop_managed_fields(new);
@@ -212,14 +233,7 @@ fn owner(manager: &str, operation: Operation, api_version: &str, subresource: &s
 }
 
 /// What changed belongs to `owner` now, and to nobody else.
-fn update_entries(
-    typed: &Typed<'_>,
-    old: &Value,
-    new: &Value,
-    entries: &mut Vec<Entry>,
-    mut owner: Entry,
-    time: &str,
-) {
+fn update_entries(typed: &Typed<'_>, old: &Value, new: &Value, entries: &mut Vec<Entry>, mut owner: Entry, time: &str) {
     let mut difference = typed.compare(typed.root(), Some(old), Some(new));
     // The managed fields themselves are not part of what is compared.
     for set in [&mut difference.removed, &mut difference.modified, &mut difference.added] {
@@ -228,7 +242,9 @@ fn update_entries(
     let mut changed = difference.modified.union(&difference.added);
     if !changed.is_empty() || !difference.removed.is_empty() {
         for entry in entries.iter_mut() {
-            entry.fields = std::mem::take(&mut entry.fields).difference(&changed).difference(&difference.removed);
+            entry.fields = std::mem::take(&mut entry.fields)
+                .difference(&changed)
+                .difference(&difference.removed);
         }
         entries.retain(|entry| !entry.fields.is_empty());
     }
@@ -263,8 +279,10 @@ type Conflicting = Vec<(Entry, FieldSet)>;
 impl Request<'_> {
     fn apply(&self, mut entries: Vec<Entry>, force: bool) -> Result<(Value, Vec<Entry>), Conflicting> {
         let root = self.typed.root();
-        let merged =
-            self.typed.merge(root, Some(self.live), Some(self.config)).unwrap_or_else(|| self.config.clone());
+        let merged = self
+            .typed
+            .merge(root, Some(self.live), Some(self.config))
+            .unwrap_or_else(|| self.config.clone());
         let mut set = self.typed.field_set(root, self.config);
         set.member = false;
         let position = entries.iter().position(|entry| entry.is_same_owner(self.owner));
@@ -275,7 +293,11 @@ impl Request<'_> {
             }
             None => (FieldSet::default(), None),
         };
-        let mut own = Entry { time, fields: set, ..self.owner.clone() };
+        let mut own = Entry {
+            time,
+            fields: set,
+            ..self.owner.clone()
+        };
         let object = self.prune(merged, &entries, &own.fields, &last);
 
         let difference = self.typed.compare(root, Some(self.live), Some(&object));
@@ -286,7 +308,9 @@ impl Request<'_> {
             if !taken.is_empty() {
                 conflicts.push((entry.clone(), taken.clone()));
             }
-            entry.fields = std::mem::take(&mut entry.fields).difference(&taken).difference(&difference.removed);
+            entry.fields = std::mem::take(&mut entry.fields)
+                .difference(&taken)
+                .difference(&difference.removed);
         }
         if !force && !conflicts.is_empty() {
             return Err(conflicts);
@@ -308,18 +332,29 @@ impl Request<'_> {
         let present = typed.with_structures(root, &typed.field_set(root, &merged));
 
         // Back comes what others, or the new configuration, own…
-        let owned = others.iter().fold(own.clone(), |owned, entry| owned.union(&entry.fields));
-        let kept = typed.with_structures(root, &typed.field_set(root, &pruned)).union(&typed.with_structures(root, &owned));
+        let owned = others
+            .iter()
+            .fold(own.clone(), |owned, entry| owned.union(&entry.fields));
+        let kept = typed
+            .with_structures(root, &typed.field_set(root, &pruned))
+            .union(&typed.with_structures(root, &owned));
         let pruned = typed.remove(root, &merged, &present.clone().difference(&kept));
 
         // …and what went along although this manager never owned it.
         let kept = typed.with_structures(root, &typed.field_set(root, &pruned));
-        typed.remove(root, &merged, &present.difference(&kept).intersection(&last))
+        let mut left = typed.remove(root, &merged, &present.difference(&kept).intersection(&last));
+        typed.refill(root, &merged, &mut left);
+        left
     }
 
     /// The fields that client-side apply set and nobody has changed since: `kubectl` may take them over.
     fn client_side_applied(&self) -> Option<FieldSet> {
-        let annotation = self.live.get("metadata")?.get("annotations")?.get(LAST_APPLIED)?.as_str()?;
+        let annotation = self
+            .live
+            .get("metadata")?
+            .get("annotations")?
+            .get(LAST_APPLIED)?
+            .as_str()?;
         let (applied, _) = crate::schema::decode_strict(annotation.as_bytes()).ok()?;
         if text(&applied, "apiVersion") != text(self.config, "apiVersion") {
             return None;
@@ -327,7 +362,11 @@ impl Request<'_> {
         let root = self.typed.root();
         let difference = self.typed.compare(root, Some(&applied), Some(self.live));
         let set = self.typed.field_set(root, &applied);
-        Some(set.difference(&difference.modified).difference(&difference.added).difference(&difference.removed))
+        Some(
+            set.difference(&difference.modified)
+                .difference(&difference.added)
+                .difference(&difference.removed),
+        )
     }
 }
 
@@ -337,7 +376,10 @@ fn listed(conflicting: Conflicting) -> Vec<Conflict> {
         .iter()
         .flat_map(|(entry, fields)| {
             let manager = entry.printed();
-            fields.paths().into_iter().map(move |field| Conflict { manager: manager.clone(), field })
+            fields.paths().into_iter().map(move |field| Conflict {
+                manager: manager.clone(),
+                field,
+            })
         })
         .collect();
     conflicts.sort_by(|one, other| one.manager.cmp(&other.manager));
@@ -387,7 +429,10 @@ fn renew_last_applied(object: &mut Value, applied: &Value) {
 }
 
 fn managed_fields_of(object: &Value) -> Option<&Value> {
-    object.get("metadata")?.get("managedFields").filter(|list| !list.is_null())
+    object
+        .get("metadata")?
+        .get("managedFields")
+        .filter(|list| !list.is_null())
 }
 
 fn drop_managed_fields(object: &mut Value) {

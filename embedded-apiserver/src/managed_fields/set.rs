@@ -23,7 +23,10 @@ impl FieldSet {
 
     /// A set with only the path to here.
     pub(super) fn leaf() -> Self {
-        Self { member: true, children: BTreeMap::new() }
+        Self {
+            member: true,
+            children: BTreeMap::new(),
+        }
     }
 
     /// Puts a subset under a step, unless it is empty.
@@ -45,7 +48,10 @@ impl FieldSet {
     }
 
     pub(crate) fn intersection(&self, other: &Self) -> Self {
-        let mut result = Self { member: self.member && other.member, children: BTreeMap::new() };
+        let mut result = Self {
+            member: self.member && other.member,
+            children: BTreeMap::new(),
+        };
         for (step, subset) in &self.children {
             if let Some(theirs) = other.children.get(step) {
                 result.attach(step.clone(), subset.intersection(theirs));
@@ -103,8 +109,11 @@ impl FieldSet {
             if !known {
                 return None;
             }
-            let subset =
-                if below.is_empty() { Self::leaf() } else { Self::decode_members(below)? };
+            let subset = if below.is_empty() {
+                Self::leaf()
+            } else {
+                Self::decode_members(below)?
+            };
             set.children.insert(step.clone(), subset);
         }
         Some(set)
@@ -117,7 +126,11 @@ impl FieldSet {
                 set.member = true;
             } else {
                 let below = below.as_object()?;
-                let subset = if below.is_empty() { Self::leaf() } else { Self::decode_members(below)? };
+                let subset = if below.is_empty() {
+                    Self::leaf()
+                } else {
+                    Self::decode_members(below)?
+                };
                 set.children.insert(step.clone(), subset);
             }
         }
@@ -140,22 +153,31 @@ impl FieldSet {
         Value::Object(map)
     }
 
-    /// All paths as messages print them: `.spec.containers[name="a"].image`.
+    /// All paths as messages print them: `.spec.containers[name="a"].image`. At each level those that end there come
+    /// first, as the real server lists them.
     pub(crate) fn paths(&self) -> Vec<String> {
         let mut paths = Vec::new();
-        self.collect_paths(&mut String::new(), &mut paths);
+        if self.member {
+            paths.push(String::new());
+        }
+        self.collect_paths("", &mut paths);
         paths
     }
 
-    fn collect_paths(&self, path: &mut String, paths: &mut Vec<String>) {
-        if self.member {
-            paths.push(path.clone());
-        }
-        for (step, subset) in &self.children {
-            let length = path.len();
-            path.push_str(&print_step(step));
+    fn collect_paths(&self, prefix: &str, paths: &mut Vec<String>) {
+        let printed: Vec<(String, &Self)> = self
+            .children
+            .iter()
+            .map(|(step, subset)| (format!("{prefix}{}", print_step(step)), subset))
+            .collect();
+        paths.extend(
+            printed
+                .iter()
+                .filter(|(_, subset)| subset.member)
+                .map(|(path, _)| path.clone()),
+        );
+        for (path, subset) in &printed {
             subset.collect_paths(path, paths);
-            path.truncate(length);
         }
     }
 }
@@ -167,11 +189,19 @@ pub(super) fn print_step(step: &str) -> String {
         Some(("f:", name)) => format!(".{name}"),
         Some(("k:", keys)) => {
             let keys: Map<String, Value> = serde_json::from_str(keys).unwrap_or_default();
-            let keys: Vec<String> = keys.iter().map(|(key, value)| format!("{key}={}", scalar(value))).collect();
+            let keys: Vec<String> = keys
+                .iter()
+                .map(|(key, value)| format!("{key}={}", scalar(value)))
+                .collect();
             format!("[{}]", keys.join(","))
         }
         Some(("v:", value)) => {
-            format!("[={}]", serde_json::from_str(value).as_ref().map_or_else(|_| value.to_owned(), scalar))
+            format!(
+                "[={}]",
+                serde_json::from_str(value)
+                    .as_ref()
+                    .map_or_else(|_| value.to_owned(), scalar)
+            )
         }
         Some((_, rest)) => format!("[{rest}]"),
         None => step.to_owned(),

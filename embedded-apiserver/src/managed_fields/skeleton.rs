@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 pub(super) fn empty(object: &Value) -> Value {
     let api_version = object.get("apiVersion").cloned().unwrap_or_default();
     let kind = object.get("kind").cloned().unwrap_or_default();
-    let mut empty = match (api_version.as_str().unwrap_or_default(), kind.as_str().unwrap_or_default()) {
+    let mut empty = match (
+        api_version.as_str().unwrap_or_default(),
+        kind.as_str().unwrap_or_default(),
+    ) {
         ("v1", "Namespace" | "Node" | "Pod") | ("policy/v1", "PodDisruptionBudget") => {
             json!({"metadata": {}, "spec": {}, "status": {}})
         }

@@ -100,15 +100,15 @@ impl Typed<'_> {
 
     /// How a list element is known; an error text if it cannot be.
     fn step(&self, kind: Type, item: &Value) -> Result<String, String> {
-        let Some(id) = kind else { return Err("invalid indexing of non-associative list".to_owned()) };
+        let Some(id) = kind else {
+            return Err("invalid indexing of non-associative list".to_owned());
+        };
         let node = &self.schema.nodes[id];
         if node.list_type == ListType::Set {
             return match item {
                 Value::Object(_) => Err("associative list without keys has an element that's a map type".to_owned()),
                 Value::Array(_) => Err("not supported: associative list with lists as elements".to_owned()),
-                Value::Null => {
-                    Err("associative list without keys has an element that's an explicit null".to_owned())
-                }
+                Value::Null => Err("associative list without keys has an element that's an explicit null".to_owned()),
                 scalar => Ok(format!("v:{scalar}")),
             };
         }
@@ -129,8 +129,13 @@ impl Typed<'_> {
             }
         }
         if keys.is_empty() {
-            return Err("associative list with keys has an element that omits all key fields".to_owned()
-                + &format!(" {:?} (and doesn't have default values for any key fields)", node.list_map_keys));
+            return Err(
+                "associative list with keys has an element that omits all key fields".to_owned()
+                    + &format!(
+                        " {:?} (and doesn't have default values for any key fields)",
+                        node.list_map_keys
+                    ),
+            );
         }
         Ok(format!("k:{}", Value::Object(keys)))
     }
@@ -201,7 +206,9 @@ impl Typed<'_> {
     }
 
     fn compare_maps(&self, kind: Type, old: &Value, new: &Value, difference: &mut Difference) {
-        let (Value::Object(old), Value::Object(new)) = (old, new) else { return };
+        let (Value::Object(old), Value::Object(new)) = (old, new) else {
+            return;
+        };
         let mut one = |key: &String, old: Option<&Value>, new: Option<&Value>| {
             // Scalars first: most fields are, and most have not changed.
             if let (Some(old), Some(new)) = (old, new)
@@ -267,7 +274,8 @@ impl Typed<'_> {
             Shape::Leaf => {}
             Shape::Map => {
                 for (key, child) in value.as_object().into_iter().flatten() {
-                    set.children.insert(format!("f:{key}"), self.everything(self.field(kind, key), child));
+                    set.children
+                        .insert(format!("f:{key}"), self.everything(self.field(kind, key), child));
                 }
             }
             Shape::List => {
@@ -291,7 +299,9 @@ impl Typed<'_> {
         };
         match (self.shape(kind, old), self.shape(kind, new)) {
             (Shape::Map, Shape::Map) => {
-                let (Value::Object(old), Value::Object(new)) = (old, new) else { return Some(new.clone()) };
+                let (Value::Object(old), Value::Object(new)) = (old, new) else {
+                    return Some(new.clone());
+                };
                 let mut merged = Map::new();
                 for (key, value) in old {
                     if let Some(value) = self.merge(self.field(kind, key), Some(value), new.get(key)) {
@@ -323,7 +333,10 @@ impl Typed<'_> {
         let in_left: HashMap<&str, &Value> = left.iter().map(|(step, value)| (step.as_str(), value)).collect();
         let in_right: HashSet<&str> = right.iter().map(|(step, _)| step.as_str()).collect();
         let item = self.item(kind);
-        let mut shared = right.iter().map(|(step, _)| step.as_str()).filter(|step| in_left.contains_key(step));
+        let mut shared = right
+            .iter()
+            .map(|(step, _)| step.as_str())
+            .filter(|step| in_left.contains_key(step));
         let mut next_shared = shared.next();
         let mut merged_right = HashSet::new();
         let mut result = Vec::with_capacity(left.len().max(right.len()));
@@ -364,7 +377,8 @@ impl Typed<'_> {
         result
     }
 
-    /// The value without the paths of a set.
+    /// The value without the paths of a set. What became empty is null: that it was emptied must stay known until
+    /// [`Typed::refill`].
     pub(super) fn remove(&self, kind: Type, value: &Value, gone: &FieldSet) -> Value {
         if gone.children.is_empty() {
             return value.clone();
@@ -376,18 +390,18 @@ impl Typed<'_> {
                     match gone.children.get(&format!("f:{key}")) {
                         Some(below) if below.member => {}
                         Some(below) => {
-                            let left = self.remove(self.field(kind, key), child, below);
-                            // What became empty goes too.
-                            if !is_empty(&left) || is_empty(child) {
-                                kept.insert(key.clone(), left);
-                            }
+                            kept.insert(key.clone(), self.remove(self.field(kind, key), child, below));
                         }
                         None => {
                             kept.insert(key.clone(), child.clone());
                         }
                     }
                 }
-                Value::Object(kept)
+                if kept.is_empty() && !map.is_empty() {
+                    Value::Null
+                } else {
+                    Value::Object(kept)
+                }
             }
             (Shape::List, Value::Array(items)) => {
                 let mut kept = Vec::with_capacity(items.len());
@@ -398,15 +412,49 @@ impl Typed<'_> {
                         None => kept.push(item.clone()),
                     }
                 }
-                Value::Array(kept)
+                if kept.is_empty() && !items.is_empty() {
+                    Value::Null
+                } else {
+                    Value::Array(kept)
+                }
             }
             _ => value.clone(),
         }
     }
 
+    /// Makes what was emptied empty of its kind again: the real server leaves nulls there, which its own schemas refuse.
+    pub(super) fn refill(&self, kind: Type, before: &Value, after: &mut Value) {
+        match (before, after) {
+            (Value::Object(_), after @ Value::Null) => *after = Value::Object(Map::new()),
+            (Value::Array(_), after @ Value::Null) => *after = Value::Array(Vec::new()),
+            (Value::Object(before), Value::Object(after)) => {
+                for (key, child) in after {
+                    if let Some(before) = before.get(key) {
+                        self.refill(self.field(kind, key), before, child);
+                    }
+                }
+            }
+            (Value::Array(before), Value::Array(after)) => {
+                let index: HashMap<String, &Value> = before
+                    .iter()
+                    .filter_map(|item| self.step(kind, item).ok().map(|step| (step, item)))
+                    .collect();
+                for child in after {
+                    if let Some(before) = self.step(kind, child).ok().and_then(|step| index.get(&step)) {
+                        self.refill(self.item(kind), before, child);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The set with the declared structures on the way to its paths.
     pub(super) fn with_structures(&self, kind: Type, set: &FieldSet) -> FieldSet {
-        let mut result = FieldSet { member: set.member, ..FieldSet::default() };
+        let mut result = FieldSet {
+            member: set.member,
+            ..FieldSet::default()
+        };
         for (step, below) in &set.children {
             let mut full = self.with_structures(self.below(kind, step), below);
             if !below.children.is_empty() {
@@ -425,7 +473,8 @@ impl Typed<'_> {
                 for (key, child) in map {
                     let below = format!("{path}.{key}");
                     let known = self.is_declared(kind, key) || self.field(kind, key).is_some();
-                    if !known && node.is_some_and(|node| !node.preserve_unknown && node.additional == Default::default())
+                    if !known
+                        && node.is_some_and(|node| !node.preserve_unknown && node.additional == Default::default())
                     {
                         errors.push(format!("{below}: field not declared in schema"));
                         continue;

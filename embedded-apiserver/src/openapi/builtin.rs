@@ -109,7 +109,9 @@ pub(crate) fn object_meta_schema() -> &'static Value {
 /// The schema of a built-in kind, in the form of a CRD's `openAPIV3Schema` with list-map keys and merge keys filled in;
 /// references point to its `definitions`.
 pub fn builtin_schema(api_version: &str, kind: &str) -> Option<Value> {
-    let kind = KINDS.iter().find(|known| known.api_version == api_version && known.kind == kind)?;
+    let kind = KINDS
+        .iter()
+        .find(|known| known.api_version == api_version && known.kind == kind)?;
     let mut schema = DEFINITIONS.get(kind.definition)?.clone();
     let mut needed = Map::new();
     collect(&schema, &mut needed);
@@ -123,7 +125,10 @@ pub fn builtin_schema(api_version: &str, kind: &str) -> Option<Value> {
 pub(super) fn collect(schema: &Value, needed: &mut Map<String, Value>) {
     match schema {
         Value::Object(map) => {
-            if let Some(name) = map.get("$ref").and_then(Value::as_str).and_then(|text| text.strip_prefix(REFERENCE))
+            if let Some(name) = map
+                .get("$ref")
+                .and_then(Value::as_str)
+                .and_then(|text| text.strip_prefix(REFERENCE))
                 && !needed.contains_key(name)
                 && let Some(definition) = DEFINITIONS.get(name)
             {
@@ -191,9 +196,15 @@ fn complete(definitions: &mut Map<String, Value>) {
         }
     }
     const EXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.";
-    for name in ["JSON", "JSONSchemaPropsOrArray", "JSONSchemaPropsOrBool", "JSONSchemaPropsOrStringArray"] {
-        if let Some(definition) =
-            definitions.get_mut(&format!("{EXTENSIONS}{name}")).and_then(Value::as_object_mut)
+    for name in [
+        "JSON",
+        "JSONSchemaPropsOrArray",
+        "JSONSchemaPropsOrBool",
+        "JSONSchemaPropsOrStringArray",
+    ] {
+        if let Some(definition) = definitions
+            .get_mut(&format!("{EXTENSIONS}{name}"))
+            .and_then(Value::as_object_mut)
         {
             // The API types call it an object, but it holds any JSON.
             definition.remove("type");

@@ -47,7 +47,11 @@ pub struct ResourceInfo {
 impl ResourceInfo {
     /// `group/version`, or only the version for the core group.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.clone() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.clone()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// The path of the group-version: `/api/v1` or `/apis/GROUP/VERSION`.
@@ -64,8 +68,10 @@ impl ResourceInfo {
 ///
 /// Resources of other group-versions in the list are left out.
 pub fn v3_document(group: &str, version: &str, resources: &[ResourceInfo]) -> Value {
-    let served: Vec<&ResourceInfo> =
-        resources.iter().filter(|resource| resource.group == group && resource.version == version).collect();
+    let served: Vec<&ResourceInfo> = resources
+        .iter()
+        .filter(|resource| resource.group == group && resource.version == version)
+        .collect();
     let custom = served.iter().any(|resource| resource.schema.is_some());
     let (paths, schemas) = build(&served, Dialect::V3);
     json!({

@@ -11,10 +11,16 @@ pub(super) fn add_paths(resource: &ResourceInfo, dialect: Dialect, paths: &mut M
     let builder = Builder { resource, dialect };
     let base = resource.base_path();
     let plural = &resource.plural;
-    let collection =
-        if resource.namespaced { format!("{base}/namespaces/{{namespace}}/{plural}") } else { format!("{base}/{plural}") };
+    let collection = if resource.namespaced {
+        format!("{base}/namespaces/{{namespace}}/{plural}")
+    } else {
+        format!("{base}/{plural}")
+    };
     let mut add = |path: String, item: Value| {
-        if item.as_object().is_some_and(|item| item.keys().any(|key| key != "parameters")) {
+        if item
+            .as_object()
+            .is_some_and(|item| item.keys().any(|key| key != "parameters"))
+        {
             paths.insert(path, item);
         }
     };
@@ -25,11 +31,17 @@ pub(super) fn add_paths(resource: &ResourceInfo, dialect: Dialect, paths: &mut M
     }
     add(item.clone(), builder.item());
     if resource.status {
-        add(format!("{item}/status"), builder.subresource("Status", &name_of(resource), None));
+        add(
+            format!("{item}/status"),
+            builder.subresource("Status", &name_of(resource), None),
+        );
     }
     if resource.scale {
         let scale = ("autoscaling", "v1", "Scale");
-        add(format!("{item}/scale"), builder.subresource("Scale", "io.k8s.api.autoscaling.v1.Scale", Some(scale)));
+        add(
+            format!("{item}/scale"),
+            builder.subresource("Scale", "io.k8s.api.autoscaling.v1.Scale", Some(scale)),
+        );
     }
     if resource.eviction {
         add(format!("{item}/eviction"), builder.eviction());
@@ -109,7 +121,11 @@ impl Builder<'_> {
                 "boolean",
                 "allowWatchBookmarks requests watch events with type \"BOOKMARK\".",
             ),
-            self.query("continue", "string", "The continue option should be set when retrieving more results."),
+            self.query(
+                "continue",
+                "string",
+                "The continue option should be set when retrieving more results.",
+            ),
             self.query(
                 "fieldSelector",
                 "string",
@@ -120,7 +136,11 @@ impl Builder<'_> {
                 "string",
                 "A selector to restrict the list of returned objects by their labels. Defaults to everything.",
             ),
-            self.query("limit", "integer", "limit is a maximum number of responses to return for a list call."),
+            self.query(
+                "limit",
+                "integer",
+                "limit is a maximum number of responses to return for a list call.",
+            ),
             self.query(
                 "resourceVersion",
                 "string",
@@ -167,7 +187,11 @@ impl Builder<'_> {
                 "boolean",
                 "Deprecated: please use the PropagationPolicy, this field will be deprecated in 1.7.",
             ),
-            self.query("propagationPolicy", "string", "Whether and how garbage collection will be performed."),
+            self.query(
+                "propagationPolicy",
+                "string",
+                "Whether and how garbage collection will be performed.",
+            ),
         ]
     }
 
@@ -184,22 +208,39 @@ impl Builder<'_> {
     ) -> Value {
         let resource = self.resource;
         let group = title_group(&resource.group);
-        let scope = if resource.namespaced && suffix != "ForAllNamespaces" { "Namespaced" } else { "" };
-        let identifier =
-            format!("{verb}{group}{}{scope}{}{suffix}", capitalized(&resource.version), resource.kind);
+        let scope = if resource.namespaced && suffix != "ForAllNamespaces" {
+            "Namespaced"
+        } else {
+            ""
+        };
+        let identifier = format!(
+            "{verb}{group}{}{scope}{}{suffix}",
+            capitalized(&resource.version),
+            resource.kind
+        );
         let (kind_group, kind_version, kind_name) =
             kind.unwrap_or((&resource.group, &resource.version, &resource.kind));
         let produced = ["application/json", "application/yaml"];
         let mut operation = Map::new();
         let mut lower = group.chars();
-        let tag: String = lower.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(lower).collect();
+        let tag: String = lower
+            .next()
+            .map(|first| first.to_ascii_lowercase())
+            .into_iter()
+            .chain(lower)
+            .collect();
         operation.insert("tags".to_owned(), json!([format!("{tag}_{}", resource.version)]));
-        operation.insert("description".to_owned(), json!(describe(action, &resource.kind, suffix)));
+        operation.insert(
+            "description".to_owned(),
+            json!(describe(action, &resource.kind, suffix)),
+        );
         operation.insert("operationId".to_owned(), json!(identifier));
         let accepted: &[&str] = match (action, resource.schema.is_some()) {
-            ("patch", true) => {
-                &["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json"]
-            }
+            ("patch", true) => &[
+                "application/apply-patch+yaml",
+                "application/json-patch+json",
+                "application/merge-patch+json",
+            ],
             ("patch", false) => &[
                 "application/apply-patch+yaml",
                 "application/json-patch+json",
@@ -251,8 +292,10 @@ impl Builder<'_> {
             let response = match self.dialect {
                 Dialect::V2 => json!({"description": description, "schema": reference}),
                 Dialect::V3 => {
-                    let content: Map<String, Value> =
-                        produced.iter().map(|kind| ((*kind).to_owned(), json!({"schema": reference}))).collect();
+                    let content: Map<String, Value> = produced
+                        .iter()
+                        .map(|kind| ((*kind).to_owned(), json!({"schema": reference})))
+                        .collect();
                     json!({"description": description, "content": content})
                 }
             };
@@ -272,17 +315,34 @@ impl Builder<'_> {
         let (name, list) = (name_of(self.resource), list_name_of(self.resource));
         let mut item = json!({"parameters": self.path_parameters(false, self.resource.namespaced)});
         if self.has("list") {
-            item["get"] = self.operation("list", "list", "", None, self.list_parameters(), None, &[("200", &list)]);
+            item["get"] = self.operation(
+                "list",
+                "list",
+                "",
+                None,
+                self.list_parameters(),
+                None,
+                &[("200", &list)],
+            );
         }
         if self.has("create") {
             let answers = [("200", name.as_str()), ("201", name.as_str()), ("202", name.as_str())];
-            item["post"] =
-                self.operation("create", "post", "", None, self.write_parameters(), Some(&name), &answers);
+            item["post"] = self.operation(
+                "create",
+                "post",
+                "",
+                None,
+                self.write_parameters(),
+                Some(&name),
+                &answers,
+            );
         }
         if self.has("deletecollection") {
             let mut parameters = self.list_parameters();
             parameters.retain(|parameter| {
-                !["allowWatchBookmarks", "watch"].iter().any(|name| parameter["name"] == *name)
+                !["allowWatchBookmarks", "watch"]
+                    .iter()
+                    .any(|name| parameter["name"] == *name)
             });
             parameters.extend(self.delete_parameters());
             item["delete"] = self.operation(
@@ -324,7 +384,15 @@ impl Builder<'_> {
         }
         if self.has("update") {
             let answers = [("200", name.as_str()), ("201", name.as_str())];
-            item["put"] = self.operation("replace", "put", "", None, self.write_parameters(), Some(&name), &answers);
+            item["put"] = self.operation(
+                "replace",
+                "put",
+                "",
+                None,
+                self.write_parameters(),
+                Some(&name),
+                &answers,
+            );
         }
         if self.has("patch") {
             item["patch"] = self.patch("", None, &name);
@@ -353,7 +421,11 @@ impl Builder<'_> {
              other people. Force flag must be unset for non-apply patch requests.",
         ));
         let answers = [("200", name), ("201", name)];
-        let answers = if self.resource.schema.is_some() { &answers[..1] } else { &answers[..] };
+        let answers = if self.resource.schema.is_some() {
+            &answers[..1]
+        } else {
+            &answers[..]
+        };
         self.operation("patch", "patch", suffix, kind, parameters, Some(PATCH), answers)
     }
 
@@ -384,12 +456,20 @@ fn title_group(group: &str) -> String {
     if group.is_empty() {
         return "Core".to_owned();
     }
-    group.strip_suffix(".k8s.io").unwrap_or(group).split('.').map(capitalized).collect()
+    group
+        .strip_suffix(".k8s.io")
+        .unwrap_or(group)
+        .split('.')
+        .map(capitalized)
+        .collect()
 }
 
 fn capitalized(text: &str) -> String {
     let mut characters = text.chars();
-    characters.next().map(|first| first.to_uppercase().collect::<String>() + characters.as_str()).unwrap_or_default()
+    characters
+        .next()
+        .map(|first| first.to_uppercase().collect::<String>() + characters.as_str())
+        .unwrap_or_default()
 }
 
 fn describe(action: &str, kind: &str, suffix: &str) -> String {

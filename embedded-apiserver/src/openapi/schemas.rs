@@ -42,9 +42,15 @@ pub(super) fn name_of(resource: &ResourceInfo) -> String {
 
 /// The name of the schema of a resource's list.
 pub(super) fn list_name_of(resource: &ResourceInfo) -> String {
-    match KINDS.iter().find(|kind| resource.schema.is_none() && kind.api_version == resource.api_version()) {
+    match KINDS
+        .iter()
+        .find(|kind| resource.schema.is_none() && kind.api_version == resource.api_version())
+    {
         Some(known) => {
-            let package = known.definition.rsplit_once('.').map_or(known.definition, |(package, _)| package);
+            let package = known
+                .definition
+                .rsplit_once('.')
+                .map_or(known.definition, |(package, _)| package);
             format!("{package}.{}", resource.list_kind)
         }
         None => name_of_kind(resource, &resource.list_kind),
@@ -54,7 +60,9 @@ pub(super) fn list_name_of(resource: &ResourceInfo) -> String {
 fn name_of_kind(resource: &ResourceInfo, kind: &str) -> String {
     let api_version = resource.api_version();
     if resource.schema.is_none()
-        && let Some(known) = KINDS.iter().find(|known| known.api_version == api_version && known.kind == kind)
+        && let Some(known) = KINDS
+            .iter()
+            .find(|known| known.api_version == api_version && known.kind == kind)
     {
         return known.definition.to_owned();
     }
@@ -71,7 +79,11 @@ pub(super) struct Schemas {
 
 impl Schemas {
     pub(super) fn new(dialect: Dialect) -> Self {
-        let mut schemas = Self { dialect, schemas: Map::new(), needed: Map::new() };
+        let mut schemas = Self {
+            dialect,
+            schemas: Map::new(),
+            needed: Map::new(),
+        };
         // What the operations of every resource refer to.
         for name in ["Status", "DeleteOptions", "Patch", "WatchEvent"] {
             schemas.need(&format!("io.k8s.apimachinery.pkg.apis.meta.v1.{name}"));
@@ -193,11 +205,22 @@ impl Schemas {
 fn rewrite(schema: &mut Value, dialect: Dialect) {
     match schema {
         Value::Object(map) => {
-            if let Some(name) = map.get("$ref").and_then(Value::as_str).and_then(|text| text.strip_prefix(REFERENCE)) {
+            if let Some(name) = map
+                .get("$ref")
+                .and_then(Value::as_str)
+                .and_then(|text| text.strip_prefix(REFERENCE))
+            {
                 let name = name.to_owned();
-                let description = map.get("description").and_then(Value::as_str).unwrap_or_default().to_owned();
-                let replaced =
-                    if description.is_empty() { dialect.reference(&name) } else { dialect.described(&name, &description) };
+                let description = map
+                    .get("description")
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned();
+                let replaced = if description.is_empty() {
+                    dialect.reference(&name)
+                } else {
+                    dialect.described(&name, &description)
+                };
                 // An `allOf` with only a reference becomes the described reference itself.
                 if let Value::Object(replaced) = replaced {
                     map.remove("$ref");

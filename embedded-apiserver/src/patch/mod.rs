@@ -57,7 +57,9 @@ impl PatchError {
     }
 
     fn invalid(detail: impl ToString) -> Self {
-        Self::Invalid { detail: detail.to_string() }
+        Self::Invalid {
+            detail: detail.to_string(),
+        }
     }
 }
 
@@ -105,8 +107,14 @@ pub fn json_patch(live: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
         bound(&object, &operation, &mut copied)?;
         json_patch::patch(&mut object, std::slice::from_ref(&operation)).map_err(PatchError::invalid)?;
     }
-    let strict_findings = findings.into_iter().map(|finding| format!("json patch {finding}")).collect();
-    Ok(Patched { object, strict_findings })
+    let strict_findings = findings
+        .into_iter()
+        .map(|finding| format!("json patch {finding}"))
+        .collect();
+    Ok(Patched {
+        object,
+        strict_findings,
+    })
 }
 
 /// Refuses operations that would make the object too deep or, by copying, too large.
@@ -144,7 +152,12 @@ fn depth(value: &Value) -> usize {
 
 fn size(value: &Value) -> usize {
     match value {
-        Value::Object(map) => 2 + map.iter().map(|(key, value)| key.len() + 4 + size(value)).sum::<usize>(),
+        Value::Object(map) => {
+            2 + map
+                .iter()
+                .map(|(key, value)| key.len() + 4 + size(value))
+                .sum::<usize>()
+        }
         Value::Array(items) => 2 + items.iter().map(|value| 1 + size(value)).sum::<usize>(),
         Value::String(text) => text.len() + 2,
         _ => 5,
@@ -156,7 +169,10 @@ pub fn merge_patch(live: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
     let (patch, strict_findings) = decode_map(patch)?;
     let mut object = live.clone();
     merge(&mut object, Value::Object(patch));
-    Ok(Patched { object, strict_findings })
+    Ok(Patched {
+        object,
+        strict_findings,
+    })
 }
 
 fn merge(target: &mut Value, patch: Value) {

@@ -18,7 +18,10 @@ pub fn strategic_merge_patch(live: &Value, patch: &[u8], schema: &Schema) -> Res
     let merger = Merger { schema };
     let original = live.as_object().cloned().unwrap_or_default();
     let object = merger.map(original, patch, Some(schema.root))?;
-    Ok(Patched { object: Value::Object(object), strict_findings })
+    Ok(Patched {
+        object: Value::Object(object),
+        strict_findings,
+    })
 }
 
 struct Merger<'schema> {
@@ -79,11 +82,17 @@ impl<'schema> Merger<'schema> {
         patch: &mut Map<String, Value>,
         id: Option<NodeId>,
     ) -> Result<(), PatchError> {
-        let orders: Vec<String> = patch.keys().filter(|key| key.starts_with(ELEMENT_ORDER)).cloned().collect();
+        let orders: Vec<String> = patch
+            .keys()
+            .filter(|key| key.starts_with(ELEMENT_ORDER))
+            .cloned()
+            .collect();
         for key in orders {
             let field = key[ELEMENT_ORDER.len()..].to_owned();
             let Some(Value::Array(order)) = patch.remove(&key) else {
-                return Err(PatchError::Internal("expected a []interface {}, but received a different type".to_owned()));
+                return Err(PatchError::Internal(
+                    "expected a []interface {}, but received a different type".to_owned(),
+                ));
             };
             let child = self.node(id).and_then(|node| node.child(&field));
             let merge_key = self.node(child).and_then(|node| node.patch_merge_key.as_deref());
@@ -137,12 +146,16 @@ impl<'schema> Merger<'schema> {
         let mut replace = false;
         for item in patch {
             let Value::Object(element) = item else {
-                return Err(PatchError::BadRequest("invalid patch format of primitive list".to_owned()));
+                return Err(PatchError::BadRequest(
+                    "invalid patch format of primitive list".to_owned(),
+                ));
             };
             match element.get(DIRECTIVE).map(|directive| directive.as_str()) {
                 None => plain.push(element),
                 Some(Some("delete")) => {
-                    let key = element.get(merge_key).ok_or_else(|| no_merge_key(&element, merge_key))?;
+                    let key = element
+                        .get(merge_key)
+                        .ok_or_else(|| no_merge_key(&element, merge_key))?;
                     merged.retain(|candidate| candidate.get(merge_key) != Some(key));
                 }
                 Some(Some("replace")) => replace = true,
@@ -163,8 +176,13 @@ impl<'schema> Merger<'schema> {
         let server_order = merged.clone();
         let patch_order: Vec<Value> = plain.iter().cloned().map(Value::Object).collect();
         for element in plain {
-            let key = element.get(merge_key).ok_or_else(|| no_merge_key(&element, merge_key))?;
-            match merged.iter_mut().find(|candidate| candidate.get(merge_key) == Some(key)) {
+            let key = element
+                .get(merge_key)
+                .ok_or_else(|| no_merge_key(&element, merge_key))?;
+            match merged
+                .iter_mut()
+                .find(|candidate| candidate.get(merge_key) == Some(key))
+            {
                 Some(Value::Object(found)) => {
                     *found = self.map(std::mem::take(found), element, node.items)?;
                 }
@@ -177,12 +195,17 @@ impl<'schema> Merger<'schema> {
 
 /// `$retainKeys` lists all keys that stay; the patch may set no others.
 fn retain_keys(original: &mut Map<String, Value>, patch: &mut Map<String, Value>) -> Result<(), PatchError> {
-    let Some(directive) = patch.remove(RETAIN_KEYS) else { return Ok(()) };
+    let Some(directive) = patch.remove(RETAIN_KEYS) else {
+        return Ok(());
+    };
     let Value::Array(keys) = directive else {
         return Err(PatchError::BadRequest("invalid patch format of retainKeys".to_owned()));
     };
     let retained = |key: &String| keys.iter().any(|kept| kept == key.as_str());
-    if patch.iter().any(|(key, value)| !key.starts_with('$') && !value.is_null() && !retained(key)) {
+    if patch
+        .iter()
+        .any(|(key, value)| !key.starts_with('$') && !value.is_null() && !retained(key))
+    {
         return Err(PatchError::invalid("patch content doesn't match retainKeys list"));
     }
     original.retain(|key, _| retained(key));
@@ -191,7 +214,9 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &mut Map<String, Value>
 
 fn delete_from_list(original: &mut Map<String, Value>, field: &str, gone: &Value) -> Result<(), PatchError> {
     let Value::Array(gone) = gone else {
-        return Err(PatchError::BadRequest("invalid patch format of primitive list".to_owned()));
+        return Err(PatchError::BadRequest(
+            "invalid patch format of primitive list".to_owned(),
+        ));
     };
     if let Some(Value::Array(items)) = original.get_mut(field) {
         items.retain(|item| !gone.contains(item));
@@ -209,18 +234,15 @@ fn identity<'value>(item: &'value Value, merge_key: Option<&str>) -> Option<&'va
 
 fn position(list: &[Value], item: &Value, merge_key: Option<&str>) -> Option<usize> {
     let wanted = identity(item, merge_key)?;
-    list.iter().position(|candidate| identity(candidate, merge_key) == Some(wanted))
+    list.iter()
+        .position(|candidate| identity(candidate, merge_key) == Some(wanted))
 }
 
 /// Elements that the patch knows come in its order; the others keep their places before those that followed them.
-fn in_order(
-    merged: Vec<Value>,
-    patch_order: &[Value],
-    server_order: &[Value],
-    merge_key: Option<&str>,
-) -> Vec<Value> {
-    let (mut patched, mut server_only): (Vec<Value>, Vec<Value>) =
-        merged.into_iter().partition(|item| position(patch_order, item, merge_key).is_some());
+fn in_order(merged: Vec<Value>, patch_order: &[Value], server_order: &[Value], merge_key: Option<&str>) -> Vec<Value> {
+    let (mut patched, mut server_only): (Vec<Value>, Vec<Value>) = merged
+        .into_iter()
+        .partition(|item| position(patch_order, item, merge_key).is_some());
     patched.sort_by_key(|item| position(patch_order, item, merge_key));
     server_only.sort_by_key(|item| position(server_order, item, merge_key).unwrap_or(usize::MAX));
     let mut result = Vec::with_capacity(patched.len() + server_only.len());
@@ -249,13 +271,18 @@ fn in_order(
 fn consistent(patch: &[Value], order: &[Value], merge_key: Option<&str>) -> Result<(), PatchError> {
     let mut next = 0;
     for item in patch {
-        if item.get(DIRECTIVE).is_some_and(|directive| directive == "delete" || directive == "replace") {
+        if item
+            .get(DIRECTIVE)
+            .is_some_and(|directive| directive == "delete" || directive == "replace")
+        {
             continue;
         }
         match position(&order[next.min(order.len())..], item, merge_key) {
             Some(offset) => next += offset + 1,
             None => {
-                return Err(PatchError::BadRequest("invalid patch format of setElementOrder list".to_owned()));
+                return Err(PatchError::BadRequest(
+                    "invalid patch format of setElementOrder list".to_owned(),
+                ));
             }
         }
     }
@@ -265,7 +292,10 @@ fn consistent(patch: &[Value], order: &[Value], merge_key: Option<&str>) -> Resu
 fn without_nulls(value: Value) -> Value {
     match value {
         Value::Object(map) => Value::Object(
-            map.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key, without_nulls(value))).collect(),
+            map.into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(key, value)| (key, without_nulls(value)))
+                .collect(),
         ),
         other => other,
     }
@@ -297,7 +327,10 @@ fn not_a_list() -> PatchError {
 }
 
 fn no_merge_key(element: &Map<String, Value>, merge_key: &str) -> PatchError {
-    PatchError::Internal(format!("map: {} does not contain declared merge key: {merge_key}", go_map(element)))
+    PatchError::Internal(format!(
+        "map: {} does not contain declared merge key: {merge_key}",
+        go_map(element)
+    ))
 }
 
 fn unknown_directive(directive: &Value, map: &Map<String, Value>) -> PatchError {
@@ -316,6 +349,9 @@ fn go_map(map: &Map<String, Value>) -> String {
             other => other.to_string(),
         }
     }
-    let members: Vec<String> = map.iter().map(|(key, value)| format!("{key}:{}", print(value))).collect();
+    let members: Vec<String> = map
+        .iter()
+        .map(|(key, value)| format!("{key}:{}", print(value)))
+        .collect();
     format!("map[{}]", members.join(" "))
 }

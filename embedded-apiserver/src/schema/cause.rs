@@ -19,27 +19,47 @@ pub struct Cause {
 impl Cause {
     fn new(reason: &str, field: &str, message: String) -> Self {
         let field = if field.is_empty() { "<nil>" } else { field };
-        Self { reason: reason.to_owned(), message, field: field.to_owned() }
+        Self {
+            reason: reason.to_owned(),
+            message,
+            field: field.to_owned(),
+        }
     }
 
     /// A value that is malformed or out of bounds; `value` is printed, `detail` says why.
     pub fn invalid(field: &str, value: &Value, detail: &str) -> Self {
-        Self::new("FieldValueInvalid", field, with_detail(format!("Invalid value: {}", go_value(value)), detail))
+        Self::new(
+            "FieldValueInvalid",
+            field,
+            with_detail(format!("Invalid value: {}", go_value(value)), detail),
+        )
     }
 
     /// A value of the wrong type.
     pub fn type_invalid(field: &str, value: &Value, detail: &str) -> Self {
-        Self::new("FieldValueTypeInvalid", field, with_detail(format!("Invalid value: {}", go_value(value)), detail))
+        Self::new(
+            "FieldValueTypeInvalid",
+            field,
+            with_detail(format!("Invalid value: {}", go_value(value)), detail),
+        )
     }
 
     /// A value that is missing.
     pub fn required(field: &str, detail: &str) -> Self {
-        Self::new("FieldValueRequired", field, with_detail("Required value".to_owned(), detail))
+        Self::new(
+            "FieldValueRequired",
+            field,
+            with_detail("Required value".to_owned(), detail),
+        )
     }
 
     /// A value that occurs twice where it must not.
     pub fn duplicate(field: &str, value: &Value) -> Self {
-        Self::new("FieldValueDuplicate", field, format!("Duplicate value: {}", go_value(value)))
+        Self::new(
+            "FieldValueDuplicate",
+            field,
+            format!("Duplicate value: {}", go_value(value)),
+        )
     }
 
     /// A value that is not among the allowed ones.
@@ -54,19 +74,31 @@ impl Cause {
 
     /// A value that is not permitted here.
     pub fn forbidden(field: &str, detail: &str) -> Self {
-        Self::new("FieldValueForbidden", field, with_detail("Forbidden".to_owned(), detail))
+        Self::new(
+            "FieldValueForbidden",
+            field,
+            with_detail("Forbidden".to_owned(), detail),
+        )
     }
 
     /// A text that is longer than `limit`.
     pub fn too_long(field: &str, limit: u64) -> Self {
         let unit = if limit == 1 { "byte" } else { "bytes" };
-        Self::new("FieldValueTooLong", field, format!("Too long: may not be more than {limit} {unit}"))
+        Self::new(
+            "FieldValueTooLong",
+            field,
+            format!("Too long: may not be more than {limit} {unit}"),
+        )
     }
 
     /// A collection that has more than `limit` members.
     pub fn too_many(field: &str, actual: u64, limit: u64) -> Self {
         let unit = if limit == 1 { "item" } else { "items" };
-        Self::new("FieldValueTooMany", field, format!("Too many: {actual}: must have at most {limit} {unit}"))
+        Self::new(
+            "FieldValueTooMany",
+            field,
+            format!("Too many: {actual}: must have at most {limit} {unit}"),
+        )
     }
 
     /// Whether CEL rules are not run on an object with this error.
@@ -161,7 +193,9 @@ pub(crate) fn go_float(float: f64) -> String {
     let text = format!("{float:e}");
     match text.split_once('e') {
         Some((digits, exponent)) => {
-            let (sign, number) = exponent.strip_prefix('-').map_or(('+', exponent), |number| ('-', number));
+            let (sign, number) = exponent
+                .strip_prefix('-')
+                .map_or(('+', exponent), |number| ('-', number));
             format!("{digits}e{sign}{number:0>2}")
         }
         None => text,

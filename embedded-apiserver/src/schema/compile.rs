@@ -27,7 +27,12 @@ pub(super) struct Compiler<'schema> {
 
 impl<'schema> Compiler<'schema> {
     pub(super) fn new(origin: Origin, definitions: Option<&'schema Map<String, Value>>) -> Self {
-        Self { nodes: Vec::new(), origin, definitions, references: HashMap::new() }
+        Self {
+            nodes: Vec::new(),
+            origin,
+            definitions,
+            references: HashMap::new(),
+        }
     }
 
     /// Compiles one schema and all below it.
@@ -106,8 +111,14 @@ impl<'schema> Compiler<'schema> {
         node.minimum_properties = count("minProperties");
         node.maximum_properties = count("maxProperties");
         node.unique_items = flag("uniqueItems");
-        node.pattern = text("pattern").filter(|pattern| !pattern.is_empty()).and_then(|text| Regex::new(text).ok());
-        node.allowed = schema.get("enum").and_then(Value::as_array).cloned().unwrap_or_default();
+        node.pattern = text("pattern")
+            .filter(|pattern| !pattern.is_empty())
+            .and_then(|text| Regex::new(text).ok());
+        node.allowed = schema
+            .get("enum")
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default();
         // A built-in kind's required fields are checked by its own validation with its own words.
         if self.origin == Origin::CustomResource {
             node.required = strings(schema.get("required"));
@@ -135,11 +146,17 @@ impl<'schema> Compiler<'schema> {
             Some(schema @ Value::Object(_)) => Additional::Schema(self.node(schema)),
             _ => Additional::Absent,
         };
-        node.items = schema.get("items").filter(|items| items.is_object()).map(|items| self.node(items));
+        node.items = schema
+            .get("items")
+            .filter(|items| items.is_object())
+            .map(|items| self.node(items));
         node.any_of = self.nodes_of(schema.get("anyOf"));
         node.one_of = self.nodes_of(schema.get("oneOf"));
         node.all_of = self.nodes_of(schema.get("allOf"));
-        node.not = schema.get("not").filter(|not| not.is_object()).map(|not| self.node(not));
+        node.not = schema
+            .get("not")
+            .filter(|not| not.is_object())
+            .map(|not| self.node(not));
 
         if self.origin == Origin::BuiltIn {
             // `allOf: [$ref]` is only how a description is put beside a reference.
@@ -203,7 +220,12 @@ impl<'schema> Compiler<'schema> {
     }
 
     fn nodes_of(&mut self, schemas: Option<&'schema Value>) -> Vec<NodeId> {
-        schemas.and_then(Value::as_array).into_iter().flatten().map(|schema| self.node(schema)).collect()
+        schemas
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .map(|schema| self.node(schema))
+            .collect()
     }
 }
 

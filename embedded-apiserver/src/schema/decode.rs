@@ -15,6 +15,9 @@ use std::fmt;
 /// inside a list or a watch event.
 pub const MAX_DEPTH: usize = 100;
 
+/// How deeply YAML may be nested that is not JSON: its reader needs far more stack for each level.
+const MAX_YAML_DEPTH: usize = 60;
+
 /// Why a body could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -32,7 +35,12 @@ pub enum DecodeError {
 
 /// Decodes JSON; also returns the duplicate fields as `duplicate field "spec.a"`. The last of a field's values counts.
 pub fn decode_strict(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
-    let mut parser = Parser { bytes, position: 0, path: Path::default(), duplicates: Vec::new() };
+    let mut parser = Parser {
+        bytes,
+        position: 0,
+        path: Path::default(),
+        duplicates: Vec::new(),
+    };
     let value = parser.value(0)?;
     parser.skip_space();
     if parser.position < bytes.len() {
@@ -42,23 +50,46 @@ pub fn decode_strict(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> 
 }
 
 /// Decodes YAML (one document); also returns the duplicate fields as `key "a" already set in map`.
+///
+/// JSON is YAML too: what starts like it and is it is read as such.
 pub fn decode_strict_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|_| DecodeError::Yaml("yaml: invalid leading UTF-8 octet".to_owned()))?;
+    if bytes
+        .iter()
+        .find(|byte| !byte.is_ascii_whitespace())
+        .is_some_and(|byte| matches!(byte, b'{' | b'['))
+    {
+        match decode_strict(bytes) {
+            Err(DecodeError::Json(_)) => {}
+            decided => return decided,
+        }
+    }
+    let text =
+        std::str::from_utf8(bytes).map_err(|_| DecodeError::Yaml("yaml: invalid leading UTF-8 octet".to_owned()))?;
     let findings = RefCell::new(Vec::new());
     let seed_findings = &findings;
     let mut options = serde_saphyr::Options::default();
     options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
     options.with_snippet = false;
     if let Some(budget) = &mut options.budget {
-        budget.max_depth = MAX_DEPTH + 2;
+        budget.max_depth = MAX_YAML_DEPTH;
     }
     let value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
-        YamlSeed { findings: seed_findings, depth: 0 }.deserialize(deserializer)
+        YamlSeed {
+            findings: seed_findings,
+            depth: 0,
+        }
+        .deserialize(deserializer)
     })
     .map_err(|error| {
         let text = error.to_string();
-        if text.contains(TOO_DEEP) || text.contains("depth") { DecodeError::TooDeep } else { DecodeError::Yaml(format!("yaml: {text}")) }
+        if [TOO_DEEP, "depth", "recursion limit"]
+            .iter()
+            .any(|words| text.contains(words))
+        {
+            DecodeError::TooDeep
+        } else {
+            DecodeError::Yaml(format!("yaml: {text}"))
+        }
     })?;
     Ok((value, findings.into_inner()))
 }
@@ -251,7 +282,9 @@ impl Parser<'_> {
         }
         let float = text.parse::<f64>().unwrap_or(f64::INFINITY);
         float_value(float).ok_or_else(|| {
-            DecodeError::Json(format!("json: cannot unmarshal number {text} into Go value of type float64"))
+            DecodeError::Json(format!(
+                "json: cannot unmarshal number {text} into Go value of type float64"
+            ))
         })
     }
 
@@ -382,7 +415,7 @@ impl<'de> DeserializeSeed<'de> for YamlSeed<'_> {
     type Value = Value;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        if self.depth > MAX_DEPTH {
+        if self.depth > MAX_YAML_DEPTH {
             return Err(D::Error::custom(TOO_DEEP));
         }
         deserializer.deserialize_any(self)
@@ -430,9 +463,10 @@ impl<'de> Visitor<'de> for YamlSeed<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut items = Vec::new();
-        while let Some(item) =
-            access.next_element_seed(YamlSeed { findings: self.findings, depth: self.depth + 1 })?
-        {
+        while let Some(item) = access.next_element_seed(YamlSeed {
+            findings: self.findings,
+            depth: self.depth + 1,
+        })? {
             items.push(item);
         }
         Ok(Value::Array(items))
@@ -441,15 +475,23 @@ impl<'de> Visitor<'de> for YamlSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         let mut seen = HashSet::new();
-        while let Some(key) = access.next_key_seed(YamlSeed { findings: self.findings, depth: self.depth + 1 })? {
+        while let Some(key) = access.next_key_seed(YamlSeed {
+            findings: self.findings,
+            depth: self.depth + 1,
+        })? {
             let key = match key {
                 Value::String(text) => text,
                 Value::Bool(_) | Value::Number(_) => key.to_string(),
                 _ => return Err(A::Error::custom("unsupported map key")),
             };
-            let value = access.next_value_seed(YamlSeed { findings: self.findings, depth: self.depth + 1 })?;
+            let value = access.next_value_seed(YamlSeed {
+                findings: self.findings,
+                depth: self.depth + 1,
+            })?;
             if !seen.insert(key.clone()) && self.findings.borrow().len() < MAX_FINDINGS {
-                self.findings.borrow_mut().push(format!("key \"{key}\" already set in map"));
+                self.findings
+                    .borrow_mut()
+                    .push(format!("key \"{key}\" already set in map"));
             }
             map.insert(key, value);
         }

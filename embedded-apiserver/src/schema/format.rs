@@ -132,7 +132,9 @@ impl Format {
             Self::Password => true,
             Self::Date => text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(),
             Self::Duration => is_duration(text),
-            Self::DateTime => matches(&PATTERNS.date_time, text) && text.to_uppercase().parse::<jiff::Timestamp>().is_ok(),
+            Self::DateTime => {
+                matches(&PATTERNS.date_time, text) && text.to_uppercase().parse::<jiff::Timestamp>().is_ok()
+            }
             Self::ShortName => matches(&PATTERNS.short_name, text) && text.len() <= 63,
             Self::LongName => crate::selector::dns_subdomain_errors(text).is_empty(),
         }
@@ -176,9 +178,7 @@ static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
         date_time: compile(
             r"(?i)^[0-9]{4}-[0-9]{2}-[0-9]{2}t[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(z|[+-][0-9]{2}:[0-9]{2})$",
         ),
-        duration: compile(
-            r"^[+-]?((([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+|0)$",
-        ),
+        duration: compile(r"^[+-]?((([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+|0)$"),
         short_name: compile("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
     }
 });
@@ -192,9 +192,10 @@ fn is_request_uri(text: &str) -> bool {
     if text.is_empty() || text.bytes().any(|byte| byte < 0x20 || byte == 0x7f) {
         return false;
     }
-    let percent_encoded = text.split('%').skip(1).all(|rest| {
-        rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit())
-    });
+    let percent_encoded = text
+        .split('%')
+        .skip(1)
+        .all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()));
     if !percent_encoded {
         return false;
     }
@@ -203,7 +204,9 @@ fn is_request_uri(text: &str) -> bool {
     }
     text.split_once(':').is_some_and(|(scheme, rest)| {
         scheme.starts_with(|first: char| first.is_ascii_alphabetic())
-            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+            && scheme
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
             && rest.strip_prefix("//").is_none_or(|authority| {
                 let host = authority.split(['/', '?']).next().unwrap_or_default();
                 !host.contains([' ', '<', '>', '"', '\\', '^', '`', '{', '}', '|'])
@@ -219,7 +222,9 @@ fn is_email(text: &str) -> bool {
     address.rsplit_once('@').is_some_and(|(local, domain)| {
         let atom = |text: &str| {
             !text.is_empty()
-                && text.chars().all(|c| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c) || !c.is_ascii())
+                && text
+                    .chars()
+                    .all(|c| c.is_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c) || !c.is_ascii())
                 && !text.starts_with('.')
                 && !text.ends_with('.')
                 && !text.contains("..")
@@ -230,7 +235,9 @@ fn is_email(text: &str) -> bool {
 }
 
 fn is_cidr(text: &str) -> bool {
-    let Some((address, bits)) = text.split_once('/') else { return false };
+    let Some((address, bits)) = text.split_once('/') else {
+        return false;
+    };
     if bits.is_empty() || bits.len() > 3 || !bits.bytes().all(|byte| byte.is_ascii_digit()) {
         return false;
     }
@@ -242,13 +249,17 @@ fn is_mac(text: &str) -> bool {
     let groups = |separator: char, digits: usize, counts: &[usize]| {
         let parts: Vec<&str> = text.split(separator).collect();
         counts.contains(&parts.len())
-            && parts.iter().all(|part| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
+            && parts
+                .iter()
+                .all(|part| part.len() == digits && part.bytes().all(|byte| byte.is_ascii_hexdigit()))
     };
     groups(':', 2, &[6, 8, 20]) || groups('-', 2, &[6, 8, 20]) || groups('.', 4, &[3, 4, 10])
 }
 
 fn digits_of(text: &str) -> String {
-    text.chars().filter(|character| !matches!(character, '-' | ' ')).collect()
+    text.chars()
+        .filter(|character| !matches!(character, '-' | ' '))
+        .collect()
 }
 
 fn is_isbn10(text: &str) -> bool {
@@ -271,10 +282,18 @@ fn is_isbn10(text: &str) -> bool {
 }
 
 fn is_isbn13(text: &str) -> bool {
-    let digits: Option<Vec<u32>> = digits_of(text).chars().map(|character| character.to_digit(10)).collect();
+    let digits: Option<Vec<u32>> = digits_of(text)
+        .chars()
+        .map(|character| character.to_digit(10))
+        .collect();
     digits.is_some_and(|digits| {
         digits.len() == 13
-            && digits.iter().enumerate().map(|(i, digit)| if i % 2 == 0 { *digit } else { digit * 3 }).sum::<u32>() % 10
+            && digits
+                .iter()
+                .enumerate()
+                .map(|(i, digit)| if i % 2 == 0 { *digit } else { digit * 3 })
+                .sum::<u32>()
+                % 10
                 == 0
     })
 }
@@ -304,9 +323,34 @@ fn is_duration(text: &str) -> bool {
         return true;
     }
     const UNITS: [&str; 28] = [
-        "ns", "nano", "nanos", "nanosecond", "nanoseconds", "us", "µs", "micro", "micros", "microsecond",
-        "microseconds", "ms", "milli", "millis", "millisecond", "milliseconds", "s", "sec", "secs", "second",
-        "seconds", "m", "min", "mins", "minute", "minutes", "h", "hr",
+        "ns",
+        "nano",
+        "nanos",
+        "nanosecond",
+        "nanoseconds",
+        "us",
+        "µs",
+        "micro",
+        "micros",
+        "microsecond",
+        "microseconds",
+        "ms",
+        "milli",
+        "millis",
+        "millisecond",
+        "milliseconds",
+        "s",
+        "sec",
+        "secs",
+        "second",
+        "seconds",
+        "m",
+        "min",
+        "mins",
+        "minute",
+        "minutes",
+        "h",
+        "hr",
     ];
     const MORE_UNITS: [&str; 9] = ["hour", "hours", "d", "day", "days", "w", "wk", "week", "weeks"];
     let trimmed = text.trim();

@@ -44,7 +44,11 @@ fn value(nodes: &[Node], id: NodeId, path: &str, object: &Value, causes: &mut Ve
         Value::Object(map) => {
             for (key, member) in map {
                 if let Some(child) = node.properties.get(key) {
-                    let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    let below = if path.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{path}.{key}")
+                    };
                     value(nodes, *child, &below, member, causes);
                 } else if let Additional::Schema(child) = node.additional {
                     value(nodes, child, &format!("{path}[{key}]"), member, causes);

@@ -69,7 +69,10 @@ impl Schema {
         if let Some(schema) = COMPILED.lock().get(&name) {
             return Some(Arc::clone(schema));
         }
-        let schema = Arc::new(Self::assemble(&openapi::builtin_schema(api_version, kind)?, Origin::BuiltIn));
+        let schema = Arc::new(Self::assemble(
+            &openapi::builtin_schema(api_version, kind)?,
+            Origin::BuiltIn,
+        ));
         // Only kinds that exist get here, so that the map is bounded by them.
         COMPILED.lock().insert(name, Arc::clone(&schema));
         Some(schema)
@@ -84,7 +87,12 @@ impl Schema {
         compiler.nodes = nodes;
         let metadata = compiler.node(openapi::object_meta_schema());
         nodes = compiler.nodes;
-        Self { nodes, root, metadata, built_in: origin == Origin::BuiltIn }
+        Self {
+            nodes,
+            root,
+            metadata,
+            built_in: origin == Origin::BuiltIn,
+        }
     }
 
     /// Drops the fields that the schema does not know and returns their sorted paths (`spec.foo`, `spec.list[0].bar`),
@@ -118,9 +126,7 @@ impl Schema {
 
     fn validate_rest(&self, mut causes: Vec<Cause>, new: &Value, old: Option<&Value>) -> Vec<Cause> {
         if !self.built_in {
-            if self.nodes[self.root].list_types_below
-                && old.is_none_or(|old| list_types::check(self, old).is_empty())
-            {
+            if self.nodes[self.root].list_types_below && old.is_none_or(|old| list_types::check(self, old).is_empty()) {
                 causes.extend(list_types::check(self, new));
             }
             if self.nodes[self.root].rules_below {
@@ -143,7 +149,13 @@ impl Schema {
     fn check_defaults(&self, id: NodeId, path: &str) -> Vec<Cause> {
         let mut causes = Vec::new();
         let node = &self.nodes[id];
-        let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        let below = |name: &str| {
+            if path.is_empty() {
+                name.to_owned()
+            } else {
+                format!("{path}.{name}")
+            }
+        };
         if let Some(default) = &node.default {
             causes.extend(validate::validate(self, id, &below("default"), default, None));
         }
@@ -162,5 +174,6 @@ impl Schema {
 
 /// The old element with the same keys as `element`, in a list of type map.
 fn correlate<'old>(old: &'old [Value], element: &Value, keys: &[String]) -> Option<&'old Value> {
-    old.iter().find(|candidate| candidate.is_object() && keys.iter().all(|key| candidate.get(key) == element.get(key)))
+    old.iter()
+        .find(|candidate| candidate.is_object() && keys.iter().all(|key| candidate.get(key) == element.get(key)))
 }

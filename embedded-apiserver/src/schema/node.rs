@@ -60,7 +60,10 @@ impl Types {
     ];
 
     pub(crate) fn named(name: &str) -> Self {
-        Self::NAMES.iter().find(|(known, _)| *known == name).map_or(Self(0), |(_, types)| *types)
+        Self::NAMES
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map_or(Self(0), |(_, types)| *types)
     }
 
     pub(crate) fn union(self, other: Self) -> Self {

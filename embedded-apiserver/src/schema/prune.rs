@@ -10,7 +10,11 @@ use std::fmt::Write as _;
 const META_FIELDS: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 pub(super) fn prune(schema: &Schema, object: &mut Value) -> Vec<String> {
-    let mut pruner = Pruner { schema, path: String::new(), unknown: Vec::new() };
+    let mut pruner = Pruner {
+        schema,
+        path: String::new(),
+        unknown: Vec::new(),
+    };
     pruner.value(object, Some(schema.root), true);
     super::defaults::drop_nulls(schema, object, schema.root);
     if let Some(metadata) = object.get_mut("metadata") {

@@ -34,7 +34,11 @@ struct Checker {
 }
 
 fn child(path: &str, name: &str) -> String {
-    if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") }
+    if path.is_empty() {
+        name.to_owned()
+    } else {
+        format!("{path}.{name}")
+    }
 }
 
 fn flag(schema: &Value, key: &str) -> bool {
@@ -50,7 +54,12 @@ fn members<'schema>(schema: &'schema Value, key: &str) -> impl Iterator<Item = (
 }
 
 fn elements<'schema>(schema: &'schema Value, key: &str) -> impl Iterator<Item = (usize, &'schema Value)> {
-    schema.get(key).and_then(Value::as_array).into_iter().flatten().enumerate()
+    schema
+        .get(key)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .enumerate()
 }
 
 impl Checker {
@@ -71,13 +80,25 @@ impl Checker {
         let kind = text(schema, "type");
         if !kind.is_empty() && !["string", "number", "integer", "boolean", "array", "object"].contains(&kind) {
             if kind == "null" {
-                self.forbidden("type", path, "type cannot be set to null, use nullable as an alternative");
+                self.forbidden(
+                    "type",
+                    path,
+                    "type cannot be set to null, use nullable as an alternative",
+                );
             } else {
                 let allowed = ["array", "boolean", "integer", "number", "object", "string"].map(str::to_owned);
-                self.causes.push(Cause::not_supported(&child(path, "type"), &json!(kind), &allowed));
+                self.causes
+                    .push(Cause::not_supported(&child(path, "type"), &json!(kind), &allowed));
             }
         }
-        for key in ["id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref"] {
+        for key in [
+            "id",
+            "additionalItems",
+            "patternProperties",
+            "definitions",
+            "dependencies",
+            "$ref",
+        ] {
             if schema.get(key).is_some_and(|value| !value.is_null()) {
                 self.forbidden(key, path, &format!("{key} is not supported"));
             }
@@ -104,11 +125,17 @@ impl Checker {
             }
         }
         for (name, property) in members(schema, "properties") {
-            if root && ["metadata", "apiVersion", "kind"].contains(&name.as_str()) && property.get("default").is_some() {
+            if root && ["metadata", "apiVersion", "kind"].contains(&name.as_str()) && property.get("default").is_some()
+            {
                 let path = format!("{}[{name}]", child(path, "properties"));
                 self.forbidden("default", &path, &format!("must not be set in top-level {name}"));
             }
-            self.supported(&format!("{}[{name}]", child(path, "properties")), property, false, uncorrelatable);
+            self.supported(
+                &format!("{}[{name}]", child(path, "properties")),
+                property,
+                false,
+                uncorrelatable,
+            );
         }
         for key in ["allOf", "anyOf", "oneOf"] {
             for (index, nested) in elements(schema, key) {
@@ -121,7 +148,11 @@ impl Checker {
         self.list_and_map_types(path, schema);
         if let Some(items) = schema.get("items").filter(|items| items.is_object()) {
             let own = child("", path);
-            let below = if text(schema, "x-kubernetes-list-type") == "map" { uncorrelatable } else { Some(own.as_str()) };
+            let below = if text(schema, "x-kubernetes-list-type") == "map" {
+                uncorrelatable
+            } else {
+                Some(own.as_str())
+            };
             self.supported(&child(path, "items"), items, false, uncorrelatable.or(below));
         }
         cel::check_rules(path, schema, root, uncorrelatable, &mut self.causes);
@@ -139,12 +170,14 @@ impl Checker {
             if !["atomic", "granular"].contains(&map_type) {
                 let allowed = ["atomic", "granular"].map(str::to_owned);
                 let field = child(path, "x-kubernetes-map-type");
-                self.causes.push(Cause::not_supported(&field, &json!(map_type), &allowed));
+                self.causes
+                    .push(Cause::not_supported(&field, &json!(map_type), &allowed));
             }
         }
         let list_type = schema.get("x-kubernetes-list-type").and_then(Value::as_str);
-        let keys: Vec<&str> =
-            elements(schema, "x-kubernetes-list-map-keys").filter_map(|(_, key)| key.as_str()).collect();
+        let keys: Vec<&str> = elements(schema, "x-kubernetes-list-map-keys")
+            .filter_map(|(_, key)| key.as_str())
+            .collect();
         if let Some(list_type) = list_type {
             let detail = "must be array if x-kubernetes-list-type is specified";
             match kind {
@@ -158,7 +191,8 @@ impl Checker {
                 _ => {
                     let allowed = ["atomic", "map", "set"].map(str::to_owned);
                     let field = child(path, "x-kubernetes-list-type");
-                    self.causes.push(Cause::not_supported(&field, &json!(list_type), &allowed));
+                    self.causes
+                        .push(Cause::not_supported(&field, &json!(list_type), &allowed));
                 }
             }
         }
@@ -190,7 +224,11 @@ impl Checker {
             _ => {}
         }
         if flag(items, "nullable") {
-            self.forbidden("nullable", &path, "cannot be nullable when x-kubernetes-list-type is set");
+            self.forbidden(
+                "nullable",
+                &path,
+                "cannot be nullable when x-kubernetes-list-type is set",
+            );
         }
     }
 
@@ -209,9 +247,15 @@ impl Checker {
             self.invalid("type", &items_path, &json!(text(items, "type")), detail);
         }
         if flag(items, "nullable") {
-            self.forbidden("nullable", &items_path, "cannot be nullable when x-kubernetes-list-type is map");
+            self.forbidden(
+                "nullable",
+                &items_path,
+                "cannot be nullable when x-kubernetes-list-type is map",
+            );
         }
-        let required: Vec<&str> = elements(items, "required").filter_map(|(_, name)| name.as_str()).collect();
+        let required: Vec<&str> = elements(items, "required")
+            .filter_map(|(_, name)| name.as_str())
+            .collect();
         for (index, key) in keys.iter().enumerate() {
             let property = items.get("properties").and_then(|properties| properties.get(key));
             let key_path = format!("{items_path}.properties[{key}]");
@@ -225,7 +269,12 @@ impl Checker {
                 self.invalid("type", &key_path, &json!(text(items, "type")), detail);
             }
             if keys[..index].contains(key) {
-                self.invalid("x-kubernetes-list-map-keys", path, &json!(keys), "must not contain duplicate entries");
+                self.invalid(
+                    "x-kubernetes-list-map-keys",
+                    path,
+                    &json!(keys),
+                    "must not contain duplicate entries",
+                );
             }
             if property.get("default").is_none() && !required.contains(key) {
                 let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a \
@@ -253,7 +302,11 @@ impl Checker {
             None => {}
         }
         for (name, property) in properties.into_iter().flatten() {
-            self.invariants(&format!("{}[{name}]", child(path, "properties")), property, Level::Field);
+            self.invariants(
+                &format!("{}[{name}]", child(path, "properties")),
+                property,
+                Level::Field,
+            );
         }
         if let Some(additional) = schema.get("additionalProperties") {
             if level == Level::Root {
@@ -275,7 +328,12 @@ impl Checker {
             let detail = "must be false if x-kubernetes-int-or-string is true";
             self.invalid("x-kubernetes-embedded-resource", path, &json!(true), detail);
         }
-        self.value_validation(path, schema, is_int_or_string_any_of(schema), is_int_or_string_all_of(schema));
+        self.value_validation(
+            path,
+            schema,
+            is_int_or_string_any_of(schema),
+            is_int_or_string_all_of(schema),
+        );
 
         if embedded && kind != "object" {
             let detail = "must be object if x-kubernetes-embedded-resource is true";
@@ -317,7 +375,9 @@ impl Checker {
                 self.invalid("type", &path, &json!(text(property, "type")), "must be string");
             }
         }
-        let Some(metadata) = properties.get("metadata") else { return };
+        let Some(metadata) = properties.get("metadata") else {
+            return;
+        };
         let path = format!("{}[metadata]", child(path, "properties"));
         if text(metadata, "type") != "object" {
             self.invalid("type", &path, &json!(text(metadata, "type")), "must be object");
@@ -325,9 +385,11 @@ impl Checker {
         if level == Level::Root {
             let only_names =
                 members(metadata, "properties").all(|(name, _)| ["name", "generateName"].contains(&name.as_str()));
-            let only_known = metadata.as_object().into_iter().flatten().all(|(key, _)| {
-                ["type", "properties", "default", "description"].contains(&key.as_str())
-            });
+            let only_known = metadata
+                .as_object()
+                .into_iter()
+                .flatten()
+                .all(|(key, _)| ["type", "properties", "default", "description"].contains(&key.as_str()));
             if !only_names || !only_known {
                 let detail = "must not specify anything other than name and generateName, but metadata is implicitly \
                               specified";
@@ -343,7 +405,11 @@ impl Checker {
             }
         }
         for (index, nested) in elements(schema, "allOf") {
-            self.nested(&format!("{}[{index}]", child(path, "allOf")), nested, skip_first_all_of && index == 0);
+            self.nested(
+                &format!("{}[{index}]", child(path, "allOf")),
+                nested,
+                skip_first_all_of && index == 0,
+            );
         }
         for (index, nested) in elements(schema, "oneOf") {
             self.nested(&format!("{}[{index}]", child(path, "oneOf")), nested, false);
@@ -396,9 +462,13 @@ impl Checker {
                 self.forbidden(key, path, detail);
             }
         }
-        if schema.get("properties").is_some_and(|properties| properties.get("metadata").is_some()) {
+        if schema
+            .get("properties")
+            .is_some_and(|properties| properties.get("metadata").is_some())
+        {
             let path = format!("{}[metadata]", child(path, "properties"));
-            self.causes.push(Cause::forbidden(&path, "must not be specified in a nested context"));
+            self.causes
+                .push(Cause::forbidden(&path, "must not be specified in a nested context"));
         }
     }
 
@@ -457,5 +527,8 @@ fn is_int_or_string_any_of(schema: &Value) -> bool {
 }
 
 fn is_int_or_string_all_of(schema: &Value) -> bool {
-    schema.get("allOf").and_then(|all_of| all_of.get(0)).is_some_and(is_int_or_string_any_of)
+    schema
+        .get("allOf")
+        .and_then(|all_of| all_of.get(0))
+        .is_some_and(is_int_or_string_any_of)
 }

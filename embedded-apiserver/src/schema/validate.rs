@@ -37,7 +37,11 @@ impl Outcome {
 pub(super) fn validate(schema: &Schema, id: NodeId, prefix: &str, new: &Value, old: Option<&Value>) -> Vec<Cause> {
     let walk = Walk { nodes: &schema.nodes };
     let causes = walk.value(id, "", new, old).causes;
-    if prefix.is_empty() { causes } else { causes.into_iter().map(|cause| cause.under(prefix)).collect() }
+    if prefix.is_empty() {
+        causes
+    } else {
+        causes.into_iter().map(|cause| cause.under(prefix)).collect()
+    }
 }
 
 struct Walk<'schema> {
@@ -137,7 +141,10 @@ impl Walk<'_> {
                 }
             }
             if !valid {
-                outcome.push(junctor(format!("{} must validate at least one schema (anyOf)", go_quote(path))));
+                outcome.push(junctor(format!(
+                    "{} must validate at least one schema (anyOf)",
+                    go_quote(path)
+                )));
                 if let Some(best) = best {
                     outcome.merge(best);
                 }
@@ -179,13 +186,19 @@ impl Walk<'_> {
             }
             if valid != node.all_of.len() {
                 let none = if valid == 0 { ". None validated" } else { "" };
-                outcome.push(junctor(format!("{} must validate all the schemas (allOf){none}", go_quote(path))));
+                outcome.push(junctor(format!(
+                    "{} must validate all the schemas (allOf){none}",
+                    go_quote(path)
+                )));
             }
         }
         if let Some(not) = node.not
             && self.value(not, path, value, None).is_valid()
         {
-            outcome.push(junctor(format!("{} must not validate the schema (not)", go_quote(path))));
+            outcome.push(junctor(format!(
+                "{} must not validate the schema (not)",
+                go_quote(path)
+            )));
         }
         outcome.matches += 1;
     }
@@ -227,7 +240,13 @@ impl Walk<'_> {
         let integer = number.as_i64();
         // As the real one: bounds of integers are cut to integers.
         let bound = |bound: f64| if integer.is_some() { bound.trunc() } else { bound };
-        let shown = |bound: f64| if integer.is_some() { format!("{}", bound as i64) } else { go_float(bound) };
+        let shown = |bound: f64| {
+            if integer.is_some() {
+                format!("{}", bound as i64)
+            } else {
+                go_float(bound)
+            }
+        };
         let compare = |limit: f64| match integer {
             Some(integer) => integer.cmp(&(limit as i64)),
             None => float.partial_cmp(&limit).unwrap_or(std::cmp::Ordering::Equal),
@@ -238,7 +257,10 @@ impl Walk<'_> {
                 _ => ((float / factor) - (float / factor).round()).abs() < 1e-9,
             };
             if factor <= 0.0 {
-                refuse(format!("factor MultipleOf declared for {path} must be positive: {}", go_float(factor)));
+                refuse(format!(
+                    "factor MultipleOf declared for {path} must be positive: {}",
+                    go_float(factor)
+                ));
             } else if !multiple {
                 refuse(format!("{path} in body should be a multiple of {}", shown(factor)));
             }
@@ -248,7 +270,10 @@ impl Walk<'_> {
             if node.exclusive_minimum && order.is_le() {
                 refuse(format!("{path} in body should be greater than {}", shown(minimum)));
             } else if order.is_lt() {
-                refuse(format!("{path} in body should be greater than or equal to {}", shown(minimum)));
+                refuse(format!(
+                    "{path} in body should be greater than or equal to {}",
+                    shown(minimum)
+                ));
             }
         }
         if let Some(maximum) = node.maximum.map(bound) {
@@ -256,7 +281,10 @@ impl Walk<'_> {
             if node.exclusive_maximum && order.is_ge() {
                 refuse(format!("{path} in body should be less than {}", shown(maximum)));
             } else if order.is_gt() {
-                refuse(format!("{path} in body should be less than or equal to {}", shown(maximum)));
+                refuse(format!(
+                    "{path} in body should be less than or equal to {}",
+                    shown(maximum)
+                ));
             }
         }
         outcome.matches += 1;
@@ -285,7 +313,12 @@ impl Walk<'_> {
         {
             outcome.push(Cause::too_many(field(path), size, limit));
         }
-        if node.unique_items && items.iter().enumerate().any(|(index, item)| items[..index].contains(item)) {
+        if node.unique_items
+            && items
+                .iter()
+                .enumerate()
+                .any(|(index, item)| items[..index].contains(item))
+        {
             let detail = format!("{path} in body shouldn't contain duplicates");
             outcome.push(Cause::invalid(field(path), &json!(""), &detail));
         }
@@ -336,7 +369,11 @@ impl Walk<'_> {
         for (key, member) in map {
             match (node.properties.get(key), node.additional) {
                 (Some(id), _) => {
-                    let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                    let below = if path.is_empty() {
+                        key.clone()
+                    } else {
+                        format!("{path}.{key}")
+                    };
                     outcome.merge(self.value(*id, &below, member, old_member(key)));
                 }
                 (None, Additional::Schema(id)) => {

@@ -33,10 +33,13 @@ impl FieldSelector {
             if part.is_empty() {
                 continue;
             }
-            let (field, negated, raw) = split_term(part).ok_or_else(|| {
-                SelectorError(format!("invalid selector: '{text}'; can't understand '{part}'"))
-            })?;
-            requirements.push(FieldRequirement { field: field.to_owned(), negated, value: unescape(raw)? });
+            let (field, negated, raw) = split_term(part)
+                .ok_or_else(|| SelectorError(format!("invalid selector: '{text}'; can't understand '{part}'")))?;
+            requirements.push(FieldRequirement {
+                field: field.to_owned(),
+                negated,
+                value: unescape(raw)?,
+            });
         }
         Ok(Self { requirements })
     }
@@ -48,8 +51,11 @@ impl FieldSelector {
 
     /// The fields it uses, without repetitions.
     pub fn fields(&self) -> Vec<&str> {
-        let mut fields: Vec<&str> =
-            self.requirements.iter().map(|requirement| requirement.field.as_str()).collect();
+        let mut fields: Vec<&str> = self
+            .requirements
+            .iter()
+            .map(|requirement| requirement.field.as_str())
+            .collect();
         fields.sort_unstable();
         fields.dedup();
         fields
@@ -155,7 +161,9 @@ fn unescape(raw: &str) -> Result<String, SelectorError> {
                     )));
                 }
                 None => {
-                    return Err(SelectorError("invalid field selector: invalid escape sequence: \\".to_owned()));
+                    return Err(SelectorError(
+                        "invalid field selector: invalid escape sequence: \\".to_owned(),
+                    ));
                 }
             },
             ',' | '=' => {

@@ -65,9 +65,12 @@ impl LabelRequirement {
                 "values: Invalid value: {}: for 'in', 'notin' operators, values set can't be empty",
                 listed()
             )),
-            Operator::Equals | Operator::DoubleEquals | Operator::NotEquals if values.len() != 1 => errors.push(
-                format!("values: Invalid value: {}: exact-match compatibility requires one single value", listed()),
-            ),
+            Operator::Equals | Operator::DoubleEquals | Operator::NotEquals if values.len() != 1 => {
+                errors.push(format!(
+                    "values: Invalid value: {}: exact-match compatibility requires one single value",
+                    listed()
+                ))
+            }
             Operator::Exists | Operator::DoesNotExist if !values.is_empty() => errors.push(format!(
                 "values: Invalid value: {}: values set must be empty for exists and does not exist",
                 listed()
@@ -93,11 +96,18 @@ impl LabelRequirement {
         for (index, value) in values.iter().enumerate() {
             let value_errors = label_value_errors(value);
             if !value_errors.is_empty() {
-                errors.push(format!("values[{index}][{key}]: Invalid value: {value:?}: {}", value_errors.join("; ")));
+                errors.push(format!(
+                    "values[{index}][{key}]: Invalid value: {value:?}: {}",
+                    value_errors.join("; ")
+                ));
             }
         }
         match errors.as_slice() {
-            [] => Ok(Self { key: key.to_owned(), operator, values }),
+            [] => Ok(Self {
+                key: key.to_owned(),
+                operator,
+                values,
+            }),
             [only] => Err(SelectorError(only.clone())),
             _ => Err(SelectorError(format!("[{}]", errors.join(", ")))),
         }
@@ -112,12 +122,17 @@ impl LabelRequirement {
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
             Operator::GreaterThan | Operator::LessThan => {
-                let (Some(actual), Some(bound)) =
-                    (value.and_then(number), self.values.first().and_then(|bound| number(bound)))
-                else {
+                let (Some(actual), Some(bound)) = (
+                    value.and_then(number),
+                    self.values.first().and_then(|bound| number(bound)),
+                ) else {
                     return false;
                 };
-                if self.operator == Operator::GreaterThan { actual > bound } else { actual < bound }
+                if self.operator == Operator::GreaterThan {
+                    actual > bound
+                } else {
+                    actual < bound
+                }
             }
         }
     }
@@ -126,7 +141,13 @@ impl LabelRequirement {
 impl fmt::Display for LabelRequirement {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let key = &self.key;
-        let values = self.values.join(",");
+        // A lone empty value needs a comma to be one.
+        let lone_empty = matches!(self.operator, Operator::In | Operator::NotIn) && self.values == [""];
+        let values = if lone_empty {
+            ",".to_owned()
+        } else {
+            self.values.join(",")
+        };
         match self.operator {
             Operator::In => write!(formatter, "{key} in ({values})"),
             Operator::NotIn => write!(formatter, "{key} notin ({values})"),
@@ -144,9 +165,16 @@ impl fmt::Display for LabelRequirement {
 impl LabelSelector {
     /// Parses the text of a `labelSelector` query parameter.
     pub fn parse(text: &str) -> Result<Self, SelectorError> {
-        let mut requirements = Parser { tokens: tokens(text), position: 0 }.parse()?;
+        let mut requirements = Parser {
+            tokens: tokens(text),
+            position: 0,
+        }
+        .parse()?;
         requirements.sort_by(|one, other| one.key.cmp(&other.key));
-        Ok(Self { requirements, nothing: false })
+        Ok(Self {
+            requirements,
+            nothing: false,
+        })
     }
 
     /// Reads a `LabelSelector` object; absent (`Null`) selects nothing, empty everything.
@@ -155,17 +183,31 @@ impl LabelSelector {
             return Ok(Self::nothing());
         }
         let mut requirements = Vec::new();
-        for (key, value) in object.get("matchLabels").and_then(Value::as_object).into_iter().flatten() {
+        for (key, value) in object
+            .get("matchLabels")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+        {
             let value = value.as_str().unwrap_or_default().to_owned();
             requirements.push(LabelRequirement::new(key, Operator::Equals, BTreeSet::from([value]))?);
         }
-        for expression in object.get("matchExpressions").and_then(Value::as_array).into_iter().flatten() {
+        for expression in object
+            .get("matchExpressions")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
             let operator = match expression.get("operator").and_then(Value::as_str).unwrap_or_default() {
                 "In" => Operator::In,
                 "NotIn" => Operator::NotIn,
                 "Exists" => Operator::Exists,
                 "DoesNotExist" => Operator::DoesNotExist,
-                other => return Err(SelectorError(format!("\"{other}\" is not a valid label selector operator"))),
+                other => {
+                    return Err(SelectorError(format!(
+                        "\"{other}\" is not a valid label selector operator"
+                    )));
+                }
             };
             let values = expression
                 .get("values")
@@ -178,17 +220,27 @@ impl LabelSelector {
             requirements.push(LabelRequirement::new(key, operator, values)?);
         }
         requirements.sort_by(|one, other| one.key.cmp(&other.key));
-        Ok(Self { requirements, nothing: false })
+        Ok(Self {
+            requirements,
+            nothing: false,
+        })
     }
 
     /// A selector that matches no object.
     pub fn nothing() -> Self {
-        Self { requirements: Vec::new(), nothing: true }
+        Self {
+            requirements: Vec::new(),
+            nothing: true,
+        }
     }
 
     /// Whether the labels match; `label` looks a label up.
     pub fn matches<'label>(&self, label: impl Fn(&str) -> Option<&'label str>) -> bool {
-        !self.nothing && self.requirements.iter().all(|requirement| requirement.matches(label(&requirement.key)))
+        !self.nothing
+            && self
+                .requirements
+                .iter()
+                .all(|requirement| requirement.matches(label(&requirement.key)))
     }
 
     /// Whether an object's `metadata.labels` match.
@@ -282,7 +334,10 @@ impl<'text> Parser<'text> {
         let errors = qualified_name_errors(key);
         if !errors.is_empty() {
             // The real server has no path for the key here and prints it so.
-            return Err(SelectorError(format!("<nil>: Invalid value: {key:?}: {}", errors.join("; "))));
+            return Err(SelectorError(format!(
+                "<nil>: Invalid value: {key:?}: {}",
+                errors.join("; ")
+            )));
         }
         if negated {
             return LabelRequirement::new(key, Operator::DoesNotExist, BTreeSet::new());

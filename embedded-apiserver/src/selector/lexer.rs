@@ -31,7 +31,11 @@ pub(super) fn tokens(text: &str) -> Vec<(Token, &str)> {
             0 => break,
             b' ' | b'\t' | b'\r' | b'\n' => position += 1,
             byte if is_special(byte) => {
-                position += if matches!(bytes.get(position..position + 2), Some(b"==" | b"!=")) { 2 } else { 1 };
+                position += if matches!(bytes.get(position..position + 2), Some(b"==" | b"!=")) {
+                    2
+                } else {
+                    1
+                };
                 let literal = &text[start..position];
                 tokens.push((special(literal), literal));
             }

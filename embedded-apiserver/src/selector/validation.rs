@@ -31,7 +31,11 @@ pub fn qualified_name_errors(text: &str) -> Vec<String> {
             if prefix.is_empty() {
                 errors.push("prefix part must be non-empty".to_owned());
             } else {
-                errors.extend(dns_subdomain_errors(prefix).into_iter().map(|error| format!("prefix part {error}")));
+                errors.extend(
+                    dns_subdomain_errors(prefix)
+                        .into_iter()
+                        .map(|error| format!("prefix part {error}")),
+                );
             }
             name
         }

@@ -79,14 +79,28 @@ pub fn default_columns(kind: &str) -> Vec<Column> {
         }
     };
     // Age comes before the columns that only `-o wide` shows.
-    let (narrow, wide): (Vec<_>, Vec<_>) =
-        rows.iter().copied().partition(|(name, priority, ..)| *priority == 0 && *name != "Version");
+    let (narrow, wide): (Vec<_>, Vec<_>) = rows
+        .iter()
+        .copied()
+        .partition(|(name, priority, ..)| *priority == 0 && *name != "Version");
     for (name, priority, description, compute) in narrow {
-        columns.push(Column::computed(name, kind_of(kind, name), "", priority, description, compute));
+        columns.push(Column::computed(
+            name,
+            kind_of(kind, name),
+            "",
+            priority,
+            description,
+            compute,
+        ));
     }
-    columns.push(Column::computed("Age", "string", "", 0, metadata_description("creationTimestamp"), |object, now| {
-        json!(age_at(object, &["metadata", "creationTimestamp"], now))
-    }));
+    columns.push(Column::computed(
+        "Age",
+        "string",
+        "",
+        0,
+        metadata_description("creationTimestamp"),
+        |object, now| json!(age_at(object, &["metadata", "creationTimestamp"], now)),
+    ));
     for (name, priority, description, compute) in wide {
         columns.push(Column::computed(name, "string", "", priority, description, compute));
     }
@@ -106,7 +120,9 @@ fn created_at(object: &Value, _now: Timestamp) -> Value {
 }
 
 fn size(object: &Value, path: &[&str]) -> usize {
-    at(object, path).and_then(Value::as_object).map_or(0, serde_json::Map::len)
+    at(object, path)
+        .and_then(Value::as_object)
+        .map_or(0, serde_json::Map::len)
 }
 
 fn or_none(text: &str) -> Value {
@@ -114,8 +130,18 @@ fn or_none(text: &str) -> Value {
 }
 
 const POD: &[(&str, i64, &str, Compute)] = &[
-    ("Ready", 0, "The aggregate readiness state of this pod for accepting traffic.", pod::ready),
-    ("Status", 0, "The aggregate status of the containers in this pod.", pod::status),
+    (
+        "Ready",
+        0,
+        "The aggregate readiness state of this pod for accepting traffic.",
+        pod::ready,
+    ),
+    (
+        "Status",
+        0,
+        "The aggregate status of the containers in this pod.",
+        pod::status,
+    ),
     (
         "Restarts",
         0,
@@ -337,8 +363,18 @@ const DAEMON_SET: &[(&str, i64, &str, Compute)] = &[
             or_none(&labels.join(","))
         },
     ),
-    ("Containers", 1, "Names of each container in the template.", |object, _| containers(object, "name")),
-    ("Images", 1, "Images referenced by each container in the template.", |object, _| containers(object, "image")),
+    (
+        "Containers",
+        1,
+        "Names of each container in the template.",
+        |object, _| containers(object, "name"),
+    ),
+    (
+        "Images",
+        1,
+        "Images referenced by each container in the template.",
+        |object, _| containers(object, "image"),
+    ),
     (
         "Selector",
         1,
@@ -346,7 +382,8 @@ const DAEMON_SET: &[(&str, i64, &str, Compute)] = &[
          match the pod template's labels. More info: \
          https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
         |object, _| {
-            let selector = at(object, &["spec", "selector"]).and_then(|selector| LabelSelector::from_object(selector).ok());
+            let selector =
+                at(object, &["spec", "selector"]).and_then(|selector| LabelSelector::from_object(selector).ok());
             or_none(&selector.map(|selector| selector.to_string()).unwrap_or_default())
         },
     ),
@@ -371,12 +408,25 @@ const BINDING: &[(&str, i64, &str, Compute)] = &[
         "RoleRef can reference a Role in the current namespace or a ClusterRole in the global namespace. If the \
          RoleRef cannot be resolved, the Authorizer must return an error. This field is immutable.",
         |object, _| {
-            json!(format!("{}/{}", text_at(object, &["roleRef", "kind"]), text_at(object, &["roleRef", "name"])))
+            json!(format!(
+                "{}/{}",
+                text_at(object, &["roleRef", "kind"]),
+                text_at(object, &["roleRef", "name"])
+            ))
         },
     ),
-    ("Users", 1, "Users in the roleBinding", |object, _| subjects(object, "User")),
-    ("Groups", 1, "Groups in the roleBinding", |object, _| subjects(object, "Group")),
-    ("ServiceAccounts", 1, "ServiceAccounts in the roleBinding", |object, _| subjects(object, "ServiceAccount")),
+    ("Users", 1, "Users in the roleBinding", |object, _| {
+        subjects(object, "User")
+    }),
+    ("Groups", 1, "Groups in the roleBinding", |object, _| {
+        subjects(object, "Group")
+    }),
+    (
+        "ServiceAccounts",
+        1,
+        "ServiceAccounts in the roleBinding",
+        |object, _| subjects(object, "ServiceAccount"),
+    ),
 ];
 
 /// Both groups' events; the field names differ, the columns do not.
@@ -388,10 +438,16 @@ fn events() -> Vec<Column> {
         }
     }
     fn reference(event: &Value) -> &Value {
-        at(event, &["involvedObject"]).or_else(|| at(event, &["regarding"])).unwrap_or(&Value::Null)
+        at(event, &["involvedObject"])
+            .or_else(|| at(event, &["regarding"]))
+            .unwrap_or(&Value::Null)
     }
     fn first_seen(event: &Value, now: Timestamp) -> String {
-        for path in [&["firstTimestamp"][..], &["deprecatedFirstTimestamp"][..], &["eventTime"][..]] {
+        for path in [
+            &["firstTimestamp"][..],
+            &["deprecatedFirstTimestamp"][..],
+            &["eventTime"][..],
+        ] {
             if !text_at(event, path).is_empty() {
                 return age_at(event, path, now);
             }
@@ -419,12 +475,20 @@ fn events() -> Vec<Column> {
         counts.into_iter().find(|count| *count > 0).unwrap_or(1)
     }
     let rows: &[(&str, &str, i64, &str, Compute)] = &[
-        ("Last Seen", "string", 0, "The time at which the most recent occurrence of this event was recorded.", |event, now| {
-            json!(last_seen(event, now))
-        }),
-        ("Type", "string", 0, "Type of this event (Normal, Warning), new types could be added in the future", |event, _| {
-            json!(text_at(event, &["type"]))
-        }),
+        (
+            "Last Seen",
+            "string",
+            0,
+            "The time at which the most recent occurrence of this event was recorded.",
+            |event, now| json!(last_seen(event, now)),
+        ),
+        (
+            "Type",
+            "string",
+            0,
+            "Type of this event (Normal, Warning), new types could be added in the future",
+            |event, _| json!(text_at(event, &["type"])),
+        ),
         (
             "Reason",
             "string",
@@ -433,12 +497,22 @@ fn events() -> Vec<Column> {
              object's current status.",
             |event, _| json!(text_at(event, &["reason"])),
         ),
-        ("Object", "string", 0, "The object that this event is about.", |event, _| {
-            let object = reference(event);
-            let kind = text_at(object, &["kind"]).to_lowercase();
-            let name = text_at(object, &["name"]);
-            json!(if name.is_empty() { kind } else { format!("{kind}/{name}") })
-        }),
+        (
+            "Object",
+            "string",
+            0,
+            "The object that this event is about.",
+            |event, _| {
+                let object = reference(event);
+                let kind = text_at(object, &["kind"]).to_lowercase();
+                let name = text_at(object, &["name"]);
+                json!(if name.is_empty() {
+                    kind
+                } else {
+                    format!("{kind}/{name}")
+                })
+            },
+        ),
         (
             "Subobject",
             "string",
@@ -465,12 +539,20 @@ fn events() -> Vec<Column> {
                     "" => text_at(event, &["reportingInstance"]),
                     host => host,
                 };
-                json!(if host.is_empty() { component.to_owned() } else { format!("{component}, {host}") })
+                json!(if host.is_empty() {
+                    component.to_owned()
+                } else {
+                    format!("{component}, {host}")
+                })
             },
         ),
-        ("Message", "string", 0, "A human-readable description of the status of this operation.", |event, _| {
-            json!(either(event, &["message"], &["note"]).trim())
-        }),
+        (
+            "Message",
+            "string",
+            0,
+            "A human-readable description of the status of this operation.",
+            |event, _| json!(either(event, &["message"], &["note"]).trim()),
+        ),
         (
             "First Seen",
             "string",
@@ -478,8 +560,16 @@ fn events() -> Vec<Column> {
             "The time at which the event was first recorded. (Time of server receipt is in TypeMeta.)",
             |event, now| json!(first_seen(event, now)),
         ),
-        ("Count", "string", 1, "The number of times this event has occurred.", |event, _| json!(count(event))),
-        ("Name", "string", 1, metadata_description("name"), |event, _| json!(text_at(event, &["metadata", "name"]))),
+        (
+            "Count",
+            "string",
+            1,
+            "The number of times this event has occurred.",
+            |event, _| json!(count(event)),
+        ),
+        ("Name", "string", 1, metadata_description("name"), |event, _| {
+            json!(text_at(event, &["metadata", "name"]))
+        }),
     ];
     rows.iter()
         .map(|(name, kind, priority, description, compute)| {

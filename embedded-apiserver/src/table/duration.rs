@@ -14,7 +14,11 @@ pub fn human_duration(seconds: i64) -> String {
     let (minutes, hours) = (seconds / 60, seconds / 3600);
     let days = hours / 24;
     let two = |first: i64, unit: char, second: i64, smaller: char| {
-        if second == 0 { format!("{first}{unit}") } else { format!("{first}{unit}{second}{smaller}") }
+        if second == 0 {
+            format!("{first}{unit}")
+        } else {
+            format!("{first}{unit}{second}{smaller}")
+        }
     };
     match seconds {
         _ if seconds < 120 => format!("{seconds}s"),

@@ -48,7 +48,10 @@ enum Comparison {
 impl JsonPath {
     /// Parses a path; a surrounding `{}` and a leading `$` or `@` are allowed.
     pub fn parse(text: &str) -> Result<Self, JsonPathError> {
-        let inner = text.strip_prefix('{').and_then(|text| text.strip_suffix('}')).unwrap_or(text);
+        let inner = text
+            .strip_prefix('{')
+            .and_then(|text| text.strip_suffix('}'))
+            .unwrap_or(text);
         let mut rest = inner.strip_prefix(['$', '@']).unwrap_or(inner);
         let refuse = |rest: &str| JsonPathError(rest.to_owned());
         let mut steps = Vec::new();
@@ -121,11 +124,18 @@ impl Step {
                 all
             }
             Self::Indices(indices) => {
-                let Some(items) = value.as_array() else { return Vec::new() };
-                indices.iter().filter_map(|index| items.get(absolute(*index, items.len())?)).collect()
+                let Some(items) = value.as_array() else {
+                    return Vec::new();
+                };
+                indices
+                    .iter()
+                    .filter_map(|index| items.get(absolute(*index, items.len())?))
+                    .collect()
             }
             Self::Slice(start, end, step) => {
-                let Some(items) = value.as_array() else { return Vec::new() };
+                let Some(items) = value.as_array() else {
+                    return Vec::new();
+                };
                 let clamp = |bound: Option<i64>, default: usize| match bound {
                     None => default,
                     Some(bound) => absolute(bound, items.len()).unwrap_or(0).min(items.len()),
@@ -139,15 +149,24 @@ impl Step {
                     .collect()
             }
             Self::Filter(left, comparison, right) => {
-                let Some(items) = value.as_array() else { return Vec::new() };
-                items.iter().filter(|item| holds(item, left, *comparison, right)).collect()
+                let Some(items) = value.as_array() else {
+                    return Vec::new();
+                };
+                items
+                    .iter()
+                    .filter(|item| holds(item, left, *comparison, right))
+                    .collect()
             }
         }
     }
 }
 
 fn absolute(index: i64, length: usize) -> Option<usize> {
-    if index < 0 { length.checked_sub(usize::try_from(-index).ok()?) } else { usize::try_from(index).ok() }
+    if index < 0 {
+        length.checked_sub(usize::try_from(-index).ok()?)
+    } else {
+        usize::try_from(index).ok()
+    }
 }
 
 fn descend<'value>(value: &'value Value, all: &mut Vec<&'value Value>) {
@@ -210,7 +229,11 @@ fn field_name(text: &str) -> (Cow<'_, str>, &str) {
         let mut name = String::new();
         let mut characters = text[..end].chars();
         while let Some(character) = characters.next() {
-            name.extend(if character == '\\' { characters.next() } else { Some(character) });
+            name.extend(if character == '\\' {
+                characters.next()
+            } else {
+                Some(character)
+            });
         }
         Cow::Owned(name)
     } else {
@@ -296,7 +319,11 @@ fn filter_step(filter: &str) -> Option<Step> {
             }
         }
     }
-    Some(Step::Filter(operand(filter)?, Comparison::Exists, Operand::Literal(Value::Null)))
+    Some(Step::Filter(
+        operand(filter)?,
+        Comparison::Exists,
+        Operand::Literal(Value::Null),
+    ))
 }
 
 fn operand(text: &str) -> Option<Operand> {

@@ -55,7 +55,10 @@ impl Column {
         description: &str,
         cell: fn(&Value, Timestamp) -> Value,
     ) -> Self {
-        Self { definition: definition(name, kind, format, description, priority), cell: Cell::Computed(cell) }
+        Self {
+            definition: definition(name, kind, format, description, priority),
+            cell: Cell::Computed(cell),
+        }
     }
 
     fn cell(&self, object: &Value, now: Timestamp) -> Value {
@@ -84,15 +87,23 @@ fn metadata_description(field: &str) -> &'static str {
 }
 
 fn name_column() -> Column {
-    Column::computed("Name", "string", "name", 0, metadata_description("name"), |object, _| {
-        json!(text_at(object, &["metadata", "name"]))
-    })
+    Column::computed(
+        "Name",
+        "string",
+        "name",
+        0,
+        metadata_description("name"),
+        |object, _| json!(text_at(object, &["metadata", "name"])),
+    )
 }
 
 /// The columns of a CRD version: `Name`, then its `additionalPrinterColumns`, or `Age` when it has none.
 pub fn columns_for_crd(additional_printer_columns: &Value) -> Vec<Column> {
     let mut columns = vec![name_column()];
-    let listed = additional_printer_columns.as_array().map(Vec::as_slice).unwrap_or_default();
+    let listed = additional_printer_columns
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     for column in listed {
         let text = |key: &str| column.get(key).and_then(Value::as_str).unwrap_or_default();
         let path = text("jsonPath");
@@ -127,7 +138,9 @@ fn print(value: &Value, kind: &str, now: Timestamp) -> Value {
             .as_i64()
             .or_else(|| value.as_f64().map(|float| float as i64))
             .map_or(Value::Null, Value::from),
-        "number" => value.as_number().map_or(Value::Null, |number| Value::Number(number.clone())),
+        "number" => value
+            .as_number()
+            .map_or(Value::Null, |number| Value::Number(number.clone())),
         "boolean" => value.as_bool().map_or(Value::Null, Value::Bool),
         "date" => match value {
             Value::String(text) => json!(match text.parse::<Timestamp>() {
@@ -167,7 +180,10 @@ fn included(object: &Value, include_object: IncludeObject) -> Value {
             let mut partial = Map::new();
             partial.insert("kind".to_owned(), json!("PartialObjectMetadata"));
             partial.insert("apiVersion".to_owned(), json!("meta.k8s.io/v1"));
-            partial.insert("metadata".to_owned(), object.get("metadata").cloned().unwrap_or_else(|| json!({})));
+            partial.insert(
+                "metadata".to_owned(),
+                object.get("metadata").cloned().unwrap_or_else(|| json!({})),
+            );
             Value::Object(partial)
         }
     }
@@ -175,7 +191,9 @@ fn included(object: &Value, include_object: IncludeObject) -> Value {
 
 /// The value at a path of keys.
 fn at<'object>(object: &'object Value, path: &[&str]) -> Option<&'object Value> {
-    path.iter().try_fold(object, |value, key| value.get(key)).filter(|value| !value.is_null())
+    path.iter()
+        .try_fold(object, |value, key| value.get(key))
+        .filter(|value| !value.is_null())
 }
 
 fn text_at<'object>(object: &'object Value, path: &[&str]) -> &'object str {
@@ -187,7 +205,10 @@ fn integer_at(object: &Value, path: &[&str]) -> i64 {
 }
 
 fn list_at<'object>(object: &'object Value, path: &[&str]) -> &'object [Value] {
-    at(object, path).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+    at(object, path)
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default()
 }
 
 /// The time since the time at a path, or `<unknown>`.

@@ -89,14 +89,20 @@ fn ended(terminated: &Value) -> String {
 /// How often containers were restarted, and when last.
 pub(super) fn restarts(pod: &Value, now: Timestamp) -> Value {
     let containers = statuses(pod, "containerStatuses");
-    let count: i64 = containers.iter().map(|container| integer_at(container, &["restartCount"])).sum();
+    let count: i64 = containers
+        .iter()
+        .map(|container| integer_at(container, &["restartCount"]))
+        .sum();
     let last = containers
         .iter()
         .filter(|container| !text_at(container, &["lastState", "terminated", "finishedAt"]).is_empty())
         .max_by_key(|container| text_at(container, &["lastState", "terminated", "finishedAt"]).to_owned());
     json!(match last {
         Some(container) if count > 0 => {
-            format!("{count} ({} ago)", age_at(container, &["lastState", "terminated", "finishedAt"], now))
+            format!(
+                "{count} ({} ago)",
+                age_at(container, &["lastState", "terminated", "finishedAt"], now)
+            )
         }
         _ => count.to_string(),
     })

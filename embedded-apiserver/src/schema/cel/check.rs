@@ -18,9 +18,17 @@ pub(in super::super) fn check_rules(
     uncorrelatable: Option<&str>,
     causes: &mut Vec<Cause>,
 ) {
-    let rules = schema.get("x-kubernetes-validations").and_then(Value::as_array).into_iter().flatten();
+    let rules = schema
+        .get("x-kubernetes-validations")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten();
     for (index, rule) in rules.enumerate() {
-        let prefix = if path.is_empty() { String::new() } else { format!("{path}.") };
+        let prefix = if path.is_empty() {
+            String::new()
+        } else {
+            format!("{path}.")
+        };
         let field = |key: &str| format!("{prefix}x-kubernetes-validations[{index}].{key}");
         let before = causes.len();
         check_texts(rule, &field, causes);
@@ -31,7 +39,11 @@ pub(in super::super) fn check_rules(
         let shown = printed(rule);
         let mut compile = |key: &str, optional: bool| -> Option<IdedExpr> {
             let source = raw(key).trim();
-            let kind = if key == "rule" { "compilation failed" } else { "messageExpression compilation failed" };
+            let kind = if key == "rule" {
+                "compilation failed"
+            } else {
+                "messageExpression compilation failed"
+            };
             let refuse = |detail: &str| Cause {
                 reason: "FieldValueInvalid".to_owned(),
                 message: format!("Invalid value: {shown}: {kind}: {detail}"),
@@ -39,7 +51,14 @@ pub(in super::super) fn check_rules(
             };
             match parse(source) {
                 Ok(expression) => {
-                    let mut walk = Walk { source, schema, root, optional, scopes: Vec::new(), error: None };
+                    let mut walk = Walk {
+                        source,
+                        schema,
+                        root,
+                        optional,
+                        scopes: Vec::new(),
+                        error: None,
+                    };
                     walk.expression(&expression);
                     match walk.error {
                         Some(error) => causes.push(refuse(&error)),
@@ -58,7 +77,8 @@ pub(in super::super) fn check_rules(
         let Some(expression) = expression else { continue };
         if expression.references().has_variable("oldSelf") {
             if let Some(list) = uncorrelatable {
-                let detail = format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {list}");
+                let detail =
+                    format!("oldSelf cannot be used on the uncorrelatable portion of the schema within {list}");
                 causes.push(Cause::invalid(&field("rule"), &json!(raw("rule")), &detail));
             }
         } else if let Some(value) = rule.get("optionalOldSelf").filter(|value| !value.is_null()) {
@@ -75,9 +95,17 @@ fn check_texts(rule: &Value, field: &impl Fn(&str) -> String, causes: &mut Vec<C
     if source.is_empty() {
         causes.push(Cause::required(&field("rule"), "rule is not specified"));
     } else if !raw("message").is_empty() && message.is_empty() {
-        causes.push(Cause::invalid(&field("message"), &value("message"), "must be non-empty if specified"));
+        causes.push(Cause::invalid(
+            &field("message"),
+            &value("message"),
+            "must be non-empty if specified",
+        ));
     } else if message.contains('\n') {
-        causes.push(Cause::invalid(&field("message"), &value("message"), "must not contain line breaks"));
+        causes.push(Cause::invalid(
+            &field("message"),
+            &value("message"),
+            "must not contain line breaks",
+        ));
     } else if source.contains('\n') && message.is_empty() {
         let detail = "message must be specified if rule contains line breaks";
         causes.push(Cause::required(&field("message"), detail));
@@ -86,7 +114,12 @@ fn check_texts(rule: &Value, field: &impl Fn(&str) -> String, causes: &mut Vec<C
         let detail = "messageExpression must be non-empty if specified";
         causes.push(Cause::required(&field("messageExpression"), detail));
     }
-    const REASONS: [&str; 4] = ["FieldValueRequired", "FieldValueForbidden", "FieldValueInvalid", "FieldValueDuplicate"];
+    const REASONS: [&str; 4] = [
+        "FieldValueRequired",
+        "FieldValueForbidden",
+        "FieldValueInvalid",
+        "FieldValueDuplicate",
+    ];
     if let Some(reason) = rule.get("reason").and_then(Value::as_str)
         && !REASONS.contains(&reason)
     {
@@ -96,11 +129,23 @@ fn check_texts(rule: &Value, field: &impl Fn(&str) -> String, causes: &mut Vec<C
     }
     let field_path = raw("fieldPath");
     if !field_path.is_empty() && field_path.trim().is_empty() {
-        causes.push(Cause::invalid(&field("fieldPath"), &value("fieldPath"), "must be non-empty if specified"));
+        causes.push(Cause::invalid(
+            &field("fieldPath"),
+            &value("fieldPath"),
+            "must be non-empty if specified",
+        ));
     } else if field_path.contains('\n') {
-        causes.push(Cause::invalid(&field("fieldPath"), &value("fieldPath"), "must not contain line breaks"));
+        causes.push(Cause::invalid(
+            &field("fieldPath"),
+            &value("fieldPath"),
+            "must not contain line breaks",
+        ));
     } else if !field_path.is_empty() && !field_path.starts_with(['.', '[']) {
-        causes.push(Cause::invalid(&field("fieldPath"), &value("fieldPath"), "must be a valid path"));
+        causes.push(Cause::invalid(
+            &field("fieldPath"),
+            &value("fieldPath"),
+            "must be a valid path",
+        ));
     }
 }
 
@@ -121,8 +166,27 @@ fn printed(rule: &Value) -> String {
 
 /// Names that are types or namespaces of functions.
 const KNOWN_NAMES: [&str; 21] = [
-    "self", "oldSelf", "int", "uint", "double", "bool", "string", "bytes", "list", "map", "type", "null_type",
-    "dyn", "google", "math", "optional", "sets", "strings", "base64", "format", "cel",
+    "self",
+    "oldSelf",
+    "int",
+    "uint",
+    "double",
+    "bool",
+    "string",
+    "bytes",
+    "list",
+    "map",
+    "type",
+    "null_type",
+    "dyn",
+    "google",
+    "math",
+    "optional",
+    "sets",
+    "strings",
+    "base64",
+    "format",
+    "cel",
 ];
 
 struct Walk<'rule> {
@@ -223,7 +287,11 @@ impl<'rule> Walk<'rule> {
             && let Some((_, property)) = properties.iter().find(|(name, _)| escape(name) == field)
         {
             // Metadata is known by more than its schema.
-            return if at_root && field == "metadata" { None } else { Some(property) };
+            return if at_root && field == "metadata" {
+                None
+            } else {
+                Some(property)
+            };
         }
         match operand.get("additionalProperties") {
             Some(schema) if schema.is_object() => return Some(schema),
@@ -240,5 +308,8 @@ impl<'rule> Walk<'rule> {
 }
 
 fn element(container: &Value) -> Option<&Value> {
-    container.get("items").or_else(|| container.get("additionalProperties")).filter(|schema| schema.is_object())
+    container
+        .get("items")
+        .or_else(|| container.get("additionalProperties"))
+        .filter(|schema| schema.is_object())
 }

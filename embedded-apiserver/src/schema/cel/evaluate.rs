@@ -25,7 +25,12 @@ pub(in super::super) fn validate(schema: &Schema, new: &Value, old: Option<&Valu
         return Vec::new();
     }
     BASE.with(|base| {
-        let mut run = Run { nodes: &schema.nodes, base, path: String::new(), causes: Vec::new() };
+        let mut run = Run {
+            nodes: &schema.nodes,
+            base,
+            path: String::new(),
+            causes: Vec::new(),
+        };
         run.value(schema.root, new, old, None);
         run.causes
     })
@@ -172,7 +177,10 @@ fn execution_error(error: &ExecutionError, rule: &Rule) -> String {
         ExecutionError::IndexOutOfBounds(Cel::Int(index)) => format!("index out of bounds: {index}"),
         ExecutionError::FunctionError { message, .. } => message.clone(),
         ExecutionError::UndeclaredReference(name) => {
-            format!("undeclared reference to {} (in container '')", go_quote(name).replace('"', "'"))
+            format!(
+                "undeclared reference to {} (in container '')",
+                go_quote(name).replace('"', "'")
+            )
         }
         ExecutionError::NoSuchOverload
         | ExecutionError::UnsupportedBinaryOperator(..)

@@ -31,7 +31,10 @@ pub(crate) struct Rule {
 
 impl std::fmt::Debug for Rule {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.debug_struct("Rule").field("text", &self.text).finish_non_exhaustive()
+        formatter
+            .debug_struct("Rule")
+            .field("text", &self.text)
+            .finish_non_exhaustive()
     }
 }
 
@@ -43,7 +46,12 @@ pub(super) fn rules(schema: &Value) -> Vec<Rule> {
         .into_iter()
         .flatten()
         .filter_map(|rule| {
-            let text = |key: &str| rule.get(key).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
+            let text = |key: &str| {
+                rule.get(key)
+                    .and_then(Value::as_str)
+                    .map(str::trim)
+                    .filter(|text| !text.is_empty())
+            };
             let source = text("rule")?;
             let expression = parse(source).ok()?;
             Some(Rule {
@@ -62,17 +70,25 @@ pub(super) fn rules(schema: &Value) -> Vec<Rule> {
 
 /// Parses an expression; the error is worded and laid out as the real compiler's.
 fn parse(source: &str) -> Result<IdedExpr, String> {
-    Parser::new().enable_optional_syntax(true).parse(source).map_err(|errors| {
-        let texts: Vec<String> = errors
-            .errors
-            .iter()
-            .map(|error| {
-                let (line, column) = (error.pos.0.max(1), error.pos.1.max(1));
-                located(source, line as usize, column as usize, &format!("Syntax error: {}", error.msg))
-            })
-            .collect();
-        texts.join("\n")
-    })
+    Parser::new()
+        .enable_optional_syntax(true)
+        .parse(source)
+        .map_err(|errors| {
+            let texts: Vec<String> = errors
+                .errors
+                .iter()
+                .map(|error| {
+                    let (line, column) = (error.pos.0.max(1), error.pos.1.max(1));
+                    located(
+                        source,
+                        line as usize,
+                        column as usize,
+                        &format!("Syntax error: {}", error.msg),
+                    )
+                })
+                .collect();
+            texts.join("\n")
+        })
 }
 
 /// An error at a place of an expression, with the line and a pointer below it.
@@ -85,8 +101,27 @@ fn located(source: &str, line: usize, column: usize, message: &str) -> String {
 /// How a field is written in CEL.
 pub(super) fn escape(name: &str) -> String {
     const RESERVED: [&str; 21] = [
-        "true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import",
-        "let", "loop", "package", "namespace", "return", "var", "void", "while",
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
     ];
     if RESERVED.contains(&name) {
         return format!("__{name}__");
@@ -94,5 +129,8 @@ pub(super) fn escape(name: &str) -> String {
     if !name.contains(['.', '-', '/']) && !name.contains("__") {
         return name.to_owned();
     }
-    name.replace("__", "__underscores__").replace('.', "__dot__").replace('-', "__dash__").replace('/', "__slash__")
+    name.replace("__", "__underscores__")
+        .replace('.', "__dot__")
+        .replace('-', "__dash__")
+        .replace('/', "__slash__")
 }

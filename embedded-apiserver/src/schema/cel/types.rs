@@ -19,7 +19,18 @@ impl Opaque for TypeValue {
 }
 
 /// The types that have a name of their own in CEL.
-const NAMES: [&str; 10] = ["int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type"];
+const NAMES: [&str; 10] = [
+    "int",
+    "uint",
+    "double",
+    "bool",
+    "string",
+    "bytes",
+    "list",
+    "map",
+    "null_type",
+    "type",
+];
 
 /// Adds `type()`, `dyn()` and the names of the types.
 pub(super) fn register(mut context: Context<'static>) -> Context<'static> {

@@ -28,7 +28,9 @@ pub(super) fn convert(nodes: &[Node], id: Option<NodeId>, value: &Value, context
         Value::String(text) => string(text, node.and_then(|node| node.format), context),
         Value::Array(items) => {
             let item = node.and_then(|node| node.items);
-            Cel::List(Arc::new(items.iter().map(|value| convert(nodes, item, value, context)).collect()))
+            Cel::List(Arc::new(
+                items.iter().map(|value| convert(nodes, item, value, context)).collect(),
+            ))
         }
         Value::Object(map) => {
             let is_map = node.is_some_and(|node| matches!(node.additional, Additional::Schema(_) | Additional::Any));
@@ -47,9 +49,7 @@ fn string(text: &str, format: Option<Format>, context: &Context<'_>) -> Cel {
     let plain = || Cel::String(Arc::new(text.to_owned()));
     match format {
         Some(Format::DateTime) => call(&TIMESTAMP, text, context).unwrap_or_else(plain),
-        Some(Format::Date) => {
-            call(&TIMESTAMP, &format!("{text}T00:00:00Z"), context).unwrap_or_else(plain)
-        }
+        Some(Format::Date) => call(&TIMESTAMP, &format!("{text}T00:00:00Z"), context).unwrap_or_else(plain),
         Some(Format::Duration) => call(&DURATION, text, context).unwrap_or_else(plain),
         Some(Format::Byte) => base64::engine::general_purpose::STANDARD
             .decode(text)
