@@ -31,11 +31,8 @@ const EVENT_LIFETIME: usize = 60;
 /// Brings everything in order that a stop left halfway: definitions are settled and served.
 pub async fn resume(core: &Arc<Core>) {
     core.registry.reload(&core.store);
-    let definitions = core
-        .store
-        .list(crate::registry::DEFINITIONS, None, None, None)
-        .map(|list| list.objects);
-    for (name, _) in definitions.unwrap_or_default() {
+    let definitions = core.store.list_all(crate::registry::DEFINITIONS, None);
+    for (name, _) in definitions {
         crate::rest::settle_definition(core, &name.name).await;
     }
 }
@@ -109,11 +106,7 @@ async fn expire_events(core: &Arc<Core>) {
         past.push_back(core.store.revision());
         if past.len() > EVENT_LIFETIME {
             let horizon = past.pop_front().unwrap_or_default();
-            let events = core
-                .store
-                .list("events", None, None, None)
-                .map(|list| list.objects)
-                .unwrap_or_default();
+            let events = core.store.list_all("events", None);
             let events_key: Arc<str> = "events".into();
             for (name, _) in events.into_iter().filter(|(_, stored)| stored.revision <= horizon) {
                 let key = Key {

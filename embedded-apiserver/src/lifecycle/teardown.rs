@@ -33,10 +33,7 @@ pub(super) async fn namespace(core: &Arc<Core>, key: &Key) -> Result<(), WriteEr
     let counts: Vec<String> = left
         .iter()
         .map(|resource| {
-            let count = core
-                .store
-                .list(resource, Some(name), None, None)
-                .map_or(0, |list| list.objects.len());
+            let count = core.store.list_all(resource, Some(name)).len();
             format!("{resource} has {count} resource instances")
         })
         .collect();
@@ -90,11 +87,8 @@ pub(super) async fn definition(core: &Arc<Core>, key: &Key) -> Result<(), WriteE
 
 /// Names that a definition gave up may be what another one waits for.
 async fn settle_others(core: &Arc<Core>) {
-    let waiting = core
-        .store
-        .list(crate::registry::DEFINITIONS, None, None, None)
-        .map(|list| list.objects);
-    for (name, stored) in waiting.unwrap_or_default() {
+    let waiting = core.store.list_all(crate::registry::DEFINITIONS, None);
+    for (name, stored) in waiting {
         if stored
             .value()
             .is_ok_and(|definition| !crate::registry::custom::is_established(&definition))
@@ -105,11 +99,7 @@ async fn settle_others(core: &Arc<Core>) {
 }
 
 async fn delete_all(core: &Arc<Core>, resource: &Arc<str>, namespace: Option<&str>) -> Result<(), WriteError> {
-    let objects = core
-        .store
-        .list(resource, namespace, None, None)
-        .map(|list| list.objects)
-        .unwrap_or_default();
+    let objects = core.store.list_all(resource, namespace);
     let deletions = objects
         .into_iter()
         .filter(|(_, stored)| !stored.deleting())

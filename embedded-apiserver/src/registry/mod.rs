@@ -143,10 +143,7 @@ impl Registry {
             .filter(|resource| resource.custom.is_none())
             .cloned()
             .collect();
-        let definitions = store
-            .list(DEFINITIONS, None, None, None)
-            .map(|list| list.objects)
-            .unwrap_or_default();
+        let definitions = store.list_all(DEFINITIONS, None);
         let mut custom = Vec::new();
         for (name, stored) in definitions {
             let Ok(definition) = stored.value() else { continue };

@@ -330,9 +330,7 @@ pub async fn evict(core: &Arc<Core>, request: &Request) -> Result<Reply, ApiErro
         .ok_or_else(|| ApiError::not_found(request.subject(&request.name)))?;
     let budgets = core
         .store
-        .list("poddisruptionbudgets.policy", Some(&request.namespace), None, None)
-        .map(|list| list.objects)
-        .unwrap_or_default();
+        .list_all("poddisruptionbudgets.policy", Some(&request.namespace));
     for (_, budget) in budgets {
         let Ok(budget) = budget.value() else { continue };
         let selector = crate::selector::LabelSelector::from_object(&budget["spec"]["selector"]);

@@ -251,9 +251,13 @@ pub fn list(core: &Core, request: &Request) -> Result<ListReply, ApiError> {
             Some(ObjectName::new(&token.ns, &token.start)),
         )
     };
+    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+    let everything = selection.is_everything();
+    // With a selector, how many are needed is only known when enough were selected.
+    let wanted = if everything { limit } else { usize::MAX };
     let snapshot = core
         .store
-        .list(&request.resource.storage, namespace, start.as_ref(), at)
+        .list(&request.resource.storage, namespace, start.as_ref(), at, wanted)
         .map_err(|error| {
             let mut error_out = ApiError::from(error);
             if let (RevisionError::Expired { .. }, Some(start)) = (error, &start) {
@@ -269,12 +273,9 @@ pub fn list(core: &Core, request: &Request) -> Result<ListReply, ApiError> {
             error_out
         })?;
     let version = request.served()?;
-    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
-    let everything = selection.is_everything();
-    let total = snapshot.objects.len();
-    let mut items = Vec::with_capacity(total.min(limit));
+    let mut items = Vec::with_capacity(snapshot.objects.len().min(limit));
     let mut last: Option<&ObjectName> = None;
-    let mut more = false;
+    let mut more = snapshot.remaining > 0;
     let selected = snapshot
         .objects
         .iter()
@@ -301,7 +302,7 @@ pub fn list(core: &Core, request: &Request) -> Result<ListReply, ApiError> {
         api_version: request.api_version(),
         kind: request.resource.list_kind.clone(),
         resource_version: snapshot.revision,
-        remaining: (more && everything).then(|| total - items.len()),
+        remaining: (more && everything).then_some(snapshot.remaining),
         continue_token,
         items,
     })
@@ -313,9 +314,9 @@ const EXPIRED_CONTINUE: &str = "The provided continue parameter is too old to di
 pub fn selected(core: &Core, request: &Request) -> Result<Vec<(ObjectName, Arc<Stored>)>, ApiError> {
     let selection = Selection::parse(request)?;
     let namespace = (!request.namespace.is_empty()).then_some(request.namespace.as_str());
-    let snapshot = core.store.list(&request.resource.storage, namespace, None, None)?;
+    let snapshot = core.store.list_all(&request.resource.storage, namespace);
     let version = request.served()?;
-    let objects = snapshot.objects.into_iter();
+    let objects = snapshot.into_iter();
     Ok(objects
         .filter(|(name, stored)| selection.matches(&request.resource, version, name, stored))
         .collect())

@@ -127,7 +127,9 @@ pub fn start(core: &Arc<Core>, request: Request) -> Result<Watch, ApiError> {
     }
     let namespace = (!request.namespace.is_empty()).then_some(request.namespace.as_str());
     let (initial, position) = if wants_initial {
-        let snapshot = core.store.list(&request.resource.storage, namespace, None, None)?;
+        let snapshot = core
+            .store
+            .list(&request.resource.storage, namespace, None, None, usize::MAX)?;
         (snapshot.objects.into(), snapshot.revision)
     } else {
         (

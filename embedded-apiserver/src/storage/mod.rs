@@ -154,6 +154,8 @@ pub struct Snapshot {
     pub revision: u64,
     /// The objects.
     pub objects: Vec<(ObjectName, Arc<Stored>)>,
+    /// How many more there are after them.
+    pub remaining: usize,
 }
 
 /// Events after a revision.
@@ -258,15 +260,25 @@ impl Store {
         self.inner.state.read().get(key)
     }
 
-    /// The objects of a resource, of one namespace or of all, after `start` in key order, as of `at` or of now.
+    /// All objects of a resource, of one namespace or of all, as of now.
+    pub fn list_all(&self, resource: &str, namespace: Option<&str>) -> Vec<(ObjectName, Arc<Stored>)> {
+        // Without a revision to be of, nothing can be wrong with it.
+        self.list(resource, namespace, None, None, usize::MAX)
+            .map(|list| list.objects)
+            .unwrap_or_default()
+    }
+
+    /// At most `limit` objects of a resource, of one namespace or of all, after `start` in key order, as of `at` or of
+    /// now.
     pub fn list(
         &self,
         resource: &str,
         namespace: Option<&str>,
         start: Option<&ObjectName>,
         at: Option<u64>,
+        limit: usize,
     ) -> Result<Snapshot, RevisionError> {
-        self.inner.state.read().list(resource, namespace, start, at)
+        self.inner.state.read().list(resource, namespace, start, at, limit)
     }
 
     /// How many objects a resource has.

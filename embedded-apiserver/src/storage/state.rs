@@ -390,6 +390,7 @@ impl State {
         namespace: Option<&str>,
         start: Option<&ObjectName>,
         at: Option<u64>,
+        limit: usize,
     ) -> Result<Snapshot, RevisionError> {
         let revision = at.unwrap_or(self.revision);
         self.check(resource, revision)?;
@@ -397,6 +398,7 @@ impl State {
             return Ok(Snapshot {
                 revision,
                 objects: Vec::new(),
+                remaining: 0,
             });
         };
         // What the objects changed since then were at that time: the state before the first later event of each.
@@ -404,12 +406,15 @@ impl State {
         for event in collection.after(revision) {
             undone.entry(&event.key.object).or_insert(event.previous.as_ref());
         }
-        let present = range_of(&collection.objects, namespace, start);
+        let mut present = range_of(&collection.objects, namespace, start);
+        let owned = |(name, stored): (&ObjectName, &Arc<Stored>)| (name.clone(), Arc::clone(stored));
         if undone.is_empty() {
-            let objects = present
-                .map(|(name, stored)| (name.clone(), Arc::clone(stored)))
-                .collect();
-            return Ok(Snapshot { revision, objects });
+            let objects = present.by_ref().take(limit).map(owned).collect();
+            return Ok(Snapshot {
+                revision,
+                objects,
+                remaining: present.count(),
+            });
         }
         let mut objects: BTreeMap<&ObjectName, &Arc<Stored>> = present.collect();
         for (name, before) in undone {
@@ -420,11 +425,13 @@ impl State {
                 _ => objects.remove(name),
             };
         }
-        let objects = objects
-            .into_iter()
-            .map(|(name, stored)| (name.clone(), Arc::clone(stored)))
-            .collect();
-        Ok(Snapshot { revision, objects })
+        let remaining = objects.len().saturating_sub(limit);
+        let objects = objects.into_iter().take(limit).map(owned).collect();
+        Ok(Snapshot {
+            revision,
+            objects,
+            remaining,
+        })
     }
 
     pub(super) fn events_after(&self, resource: &str, revision: u64, limit: usize) -> Result<Events, RevisionError> {

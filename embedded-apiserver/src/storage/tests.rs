@@ -134,7 +134,7 @@ async fn a_history_that_was_cut_says_so() {
     );
     assert_eq!(store.events_after(&things(), start + 2, 10).unwrap().events.len(), 3);
     assert!(matches!(
-        store.list(&things(), None, None, Some(start)),
+        store.list(&things(), None, None, Some(start), usize::MAX),
         Err(RevisionError::Expired { .. })
     ));
     let future = store.events_after(&things(), start + 6, 10).unwrap_err();
@@ -171,10 +171,10 @@ async fn the_file_gives_back_what_was_acknowledged() {
     revisions.sort_unstable();
     revisions.dedup();
     assert_eq!(revisions.len(), 200, "each write has a revision of its own");
-    let before = store.list(&things(), None, None, None).unwrap();
+    let before = store.list(&things(), None, None, None, usize::MAX).unwrap();
     drop(store);
     let reopened = reopen(&path).await;
-    let after = reopened.list(&things(), None, None, None).unwrap();
+    let after = reopened.list(&things(), None, None, None, usize::MAX).unwrap();
     assert_eq!(after.revision, before.revision);
     let flat = |snapshot: &Snapshot| -> Vec<_> {
         snapshot
@@ -307,7 +307,7 @@ proptest! {
             snapshot.objects.iter().map(|(name, stored)| (name.name.to_string(), (stored.revision, payload(stored)))).collect()
         };
         for (revision, then) in &past {
-            let listed = store.list(&things(), Some("default"), None, Some(*revision)).unwrap();
+            let listed = store.list(&things(), Some("default"), None, Some(*revision), usize::MAX).unwrap();
             prop_assert_eq!(&state_of(&listed), then);
             // In small pieces, as a slow watcher takes them.
             let (mut state, mut position) = (state_of(&listed), *revision);
