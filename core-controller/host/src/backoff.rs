@@ -6,11 +6,11 @@ use std::time::Duration;
 /// The shortest back-off.
 pub const MIN_BACKOFF: Duration = Duration::from_secs(1);
 /// The longest back-off.
-pub const MAX_BACKOFF: Duration = Duration::from_secs(300);
+pub const MAX_BACKOFF: Duration = Duration::from_mins(5);
 /// The shortest wait that a provider can ask for.
 pub const MIN_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait that a provider can ask for.
-pub const MAX_WAIT: Duration = Duration::from_secs(1800);
+pub const MAX_WAIT: Duration = Duration::from_mins(30);
 
 /// The share of a wait that jitter may add: "not before" must hold, so it only adds.
 const WAIT_JITTER: f64 = 0.1;

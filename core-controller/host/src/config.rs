@@ -121,7 +121,7 @@ impl Default for CallBounds {
             lists: 4,
             per_credential: 32,
             queued: 1024,
-            queue_wait: Duration::from_secs(60),
+            queue_wait: Duration::from_mins(1),
         }
     }
 }
@@ -163,7 +163,7 @@ impl Default for HostTimes {
             reconnect_max: Duration::from_secs(30),
             socket_poll: Duration::from_millis(250),
             folder_poll: Duration::from_secs(1),
-            folder_forget: Duration::from_secs(300),
+            folder_forget: Duration::from_mins(5),
             deadline_grace: Duration::from_millis(500),
             max_deadline: actuator_proto::limits::MAX_DEADLINE,
             watch_silence: Duration::from_secs(90),
@@ -178,6 +178,9 @@ pub struct HostConfig {
     pub bounds: CallBounds,
     /// Times.
     pub times: HostTimes,
+    /// Users whose processes may serve any socket, besides the core's own and root: those
+    /// of the sidecars whose sockets are found in the folder.
+    pub peer_uids: Vec<u32>,
     /// Where to count; the default counts without being read.
     pub metrics: HostMetrics,
 }

@@ -5,12 +5,11 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
-use crate::config::EndpointConfig;
+use crate::config::{EndpointConfig, HostConfig};
 use crate::connection::Connection;
 use crate::endpoint::Endpoint;
 use crate::tls;
@@ -64,8 +63,9 @@ async fn socket_fingerprint(path: &Path) -> Option<(u64, u64, i64, i64)> {
 }
 
 /// Connects within `timeout`.
-pub(crate) async fn dial(config: &EndpointConfig, timeout: Duration) -> Result<(Connection, Fingerprint), Trouble> {
-    tokio::time::timeout(timeout, connect(config))
+pub(crate) async fn dial(config: &EndpointConfig, host: &HostConfig) -> Result<(Connection, Fingerprint), Trouble> {
+    let timeout = host.times.connect;
+    tokio::time::timeout(timeout, connect(config, &host.peer_uids))
         .await
         .unwrap_or_else(|_| {
             Err(Trouble::Unreachable(format!(
@@ -75,7 +75,7 @@ pub(crate) async fn dial(config: &EndpointConfig, timeout: Duration) -> Result<(
         })
 }
 
-async fn connect(config: &EndpointConfig) -> Result<(Connection, Fingerprint), Trouble> {
+async fn connect(config: &EndpointConfig, peer_uids: &[u32]) -> Result<(Connection, Fingerprint), Trouble> {
     let authority = config.endpoint.authority();
     let (connection, fingerprint) = match &config.endpoint {
         Endpoint::Unix(path) => {
@@ -84,7 +84,8 @@ async fn connect(config: &EndpointConfig) -> Result<(Connection, Fingerprint), T
             let stream = UnixStream::connect(path)
                 .await
                 .map_err(|error| socket_trouble(path, &error))?;
-            check_peer(path, &stream, config.peer_uid)?;
+            let allowed: Vec<u32> = config.peer_uid.iter().chain(peer_uids).copied().collect();
+            check_peer(path, &stream, &allowed)?;
             (
                 Connection::over(stream, false, &authority).await,
                 Fingerprint { socket, tls: None },
@@ -186,7 +187,7 @@ fn socket_trouble(path: &Path, error: &io::Error) -> Trouble {
     }
 }
 
-fn check_peer(path: &Path, stream: &UnixStream, allowed: Option<u32>) -> Result<(), Trouble> {
+fn check_peer(path: &Path, stream: &UnixStream, allowed: &[u32]) -> Result<(), Trouble> {
     let shown = path.display();
     let peer = stream
         .peer_cred()
@@ -197,14 +198,14 @@ fn check_peer(path: &Path, stream: &UnixStream, allowed: Option<u32>) -> Result<
     }
     Err(Trouble::Misconfigured(format!(
         "the process behind {shown} runs as user {}, and user {own} or root was expected; \
-         name that user for this endpoint if it is right",
+         name that user as a trusted one if it is right",
         peer.uid()
     )))
 }
 
 /// Whether a socket served by `peer` may be used.
-fn is_trusted(peer: u32, own: u32, allowed: Option<u32>) -> bool {
-    peer == own || peer == 0 || allowed == Some(peer)
+fn is_trusted(peer: u32, own: u32, allowed: &[u32]) -> bool {
+    peer == own || peer == 0 || allowed.contains(&peer)
 }
 
 fn tls_trouble(config: &EndpointConfig, error: &io::Error) -> Trouble {
@@ -229,12 +230,12 @@ mod tests {
 
     #[test]
     fn only_the_own_user_root_and_the_named_one_are_trusted() {
-        assert!(is_trusted(1000, 1000, None));
-        assert!(is_trusted(0, 1000, None));
-        assert!(!is_trusted(1001, 1000, None));
-        assert!(is_trusted(1001, 1000, Some(1001)));
-        assert!(!is_trusted(1002, 1000, Some(1001)));
-        assert!(!is_trusted(1000, 0, None), "root does not take anybody's socket");
+        assert!(is_trusted(1000, 1000, &[]));
+        assert!(is_trusted(0, 1000, &[]));
+        assert!(!is_trusted(1001, 1000, &[]));
+        assert!(is_trusted(1001, 1000, &[1001]));
+        assert!(!is_trusted(1002, 1000, &[1001]));
+        assert!(!is_trusted(1000, 0, &[]), "root does not take anybody's socket");
     }
 
     #[tokio::test]

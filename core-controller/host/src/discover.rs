@@ -313,9 +313,9 @@ mod tests {
         };
         let read = read("actuator.v1", protocols(), info).unwrap();
         assert_eq!(read.limits, ProviderLimits::default());
-        assert_eq!(read.timings.mutation_deadline, Duration::from_secs(300));
+        assert_eq!(read.timings.mutation_deadline, Duration::from_mins(5));
         assert_eq!(read.timings.exists_deadline, Duration::from_secs(20));
-        assert_eq!(read.timings.read_after_write, Duration::from_secs(300));
+        assert_eq!(read.timings.read_after_write, Duration::from_mins(5));
         assert_eq!(read.timings.poll_interval, Duration::from_millis(100));
         assert_eq!(read.bootstrap_formats, [v1::BootstrapFormat::CloudConfig]);
     }

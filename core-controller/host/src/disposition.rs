@@ -11,7 +11,7 @@ use crate::backoff::{self, MAX_WAIT, MIN_WAIT};
 use crate::rpc::Rpc;
 
 /// How slowly to look again for something that a config names and that is missing.
-const LOOK_AGAIN: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(1800));
+const LOOK_AGAIN: (Duration, Duration) = (Duration::from_mins(2), Duration::from_mins(30));
 
 /// What the caller does after a failed call.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn names_come_and_go_and_a_restart_is_not_the_end() {
         let start = Instant::now();
-        let forget = Duration::from_secs(300);
+        let forget = Duration::from_mins(5);
         let mut known = Known::default();
         let found = |found: Option<Found>| found.map(|found| ("aws".to_owned(), found)).into_iter().collect();
         assert_eq!(known.look(&found(Some(Found::Folder)), start, forget), []);

@@ -7,6 +7,7 @@ use actuator_proto::v1;
 use bytes::Bytes;
 
 use crate::call_error::CallError;
+use crate::rpc::Lane;
 use crate::shared::Shared;
 use crate::snapshot::ProviderSnapshot;
 use crate::unary::Unary;
@@ -66,6 +67,12 @@ impl ProviderHandle {
     /// How things stand with it.
     pub fn snapshot(&self) -> ProviderSnapshot {
         self.shared.snapshot()
+    }
+
+    /// How many calls may run at a time in a lane; more wait inside the host, bounded in
+    /// number and time. It changes with the provider's limits.
+    pub fn places(&self, lane: Lane) -> u32 {
+        self.shared.lanes().places(lane)
     }
 
     async fn unary<R: Unary>(&self, credential: &CredentialId, request: R) -> Result<R::Response, CallError> {

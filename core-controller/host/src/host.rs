@@ -119,11 +119,10 @@ impl Host {
     pub fn watch_socket_folder(&self, path: impl Into<PathBuf>) {
         let path = path.into();
         let mut folders = self.inner.folders.lock();
-        if !folders.contains_key(&path) {
+        folders.entry(path).or_insert_with_key(|path| {
             let weak = WeakHost(Arc::downgrade(&self.inner));
-            let task = tokio::spawn(folder::watch(weak, path.clone(), self.inner.config.times));
-            folders.insert(path, AbortOnDropHandle::new(task));
-        }
+            AbortOnDropHandle::new(tokio::spawn(folder::watch(weak, path.clone(), self.inner.config.times)))
+        });
     }
 
     /// How things stand with a provider.

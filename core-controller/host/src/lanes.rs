@@ -35,6 +35,15 @@ pub(crate) fn mutation_places(bounds: &CallBounds, endpoint: Option<u32>, provid
     (all, all - others)
 }
 
+fn size(bounds: &CallBounds, mutations: (u32, u32), lane: Lane) -> u32 {
+    match lane {
+        Lane::Identity => IDENTITY_PLACES,
+        Lane::Read => bounds.reads.max(1),
+        Lane::List => bounds.lists.max(1),
+        Lane::Create | Lane::Update | Lane::Delete => mutations.1,
+    }
+}
+
 struct Places {
     permits: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
@@ -44,7 +53,7 @@ struct Places {
 
 /// The places of one provider.
 pub(crate) struct Lanes {
-    lanes: [Places; Lane::ALL.len()],
+    places: [Places; Lane::ALL.len()],
     mutations: Arc<Semaphore>,
     sizes: (u32, u32),
     credentials: Mutex<HashMap<(CredentialId, Lane), Arc<Semaphore>>>,
@@ -90,23 +99,18 @@ impl Lanes {
     ) -> Self {
         let bounds = host.bounds;
         let sizes = mutation_places(&bounds, max_in_flight, limits.max_concurrent_mutations);
-        let lanes = Lane::ALL.map(|lane| {
-            let places = match lane {
-                Lane::Identity => IDENTITY_PLACES,
-                Lane::Read => bounds.reads.max(1),
-                Lane::List => bounds.lists.max(1),
-                Lane::Create | Lane::Update | Lane::Delete => sizes.1,
-            };
+        let places = Lane::ALL.map(|lane| {
+            let size = size(&bounds, sizes, lane);
             let (in_flight, queued) = host.metrics.lane_gauges(provider, lane);
             Places {
-                permits: Arc::new(Semaphore::new(places as usize)),
+                permits: Arc::new(Semaphore::new(size as usize)),
                 waiting: Arc::default(),
                 in_flight,
                 queued,
             }
         });
         Self {
-            lanes,
+            places,
             mutations: Arc::new(Semaphore::new(sizes.0 as usize)),
             sizes,
             credentials: Mutex::default(),
@@ -119,9 +123,14 @@ impl Lanes {
         self.sizes == mutation_places(&host.bounds, max_in_flight, limits.max_concurrent_mutations)
     }
 
+    /// How many calls may run in a lane.
+    pub(crate) fn places(&self, lane: Lane) -> u32 {
+        size(&self.bounds, self.sizes, lane)
+    }
+
     /// Waits for a place.
     pub(crate) async fn enter(&self, lane: Lane, credential: &CredentialId) -> Result<Place, TooBusy> {
-        let places = &self.lanes[Lane::ALL.iter().position(|other| *other == lane).unwrap_or_default()];
+        let places = &self.places[Lane::ALL.iter().position(|other| *other == lane).unwrap_or_default()];
         let own = self.credential(lane, credential);
         let mutations = lane.is_mutation().then(|| self.mutations.clone());
         let place = |credential, lane, mutation| {
@@ -291,7 +300,7 @@ mod tests {
             let mut waiting = Box::pin(lanes.enter(Lane::Create, &credential));
             assert!(futures::poll!(&mut waiting).is_pending());
         }
-        let places = &lanes.lanes[3];
+        let places = &lanes.places[3];
         assert_eq!(places.waiting.load(Ordering::Acquire), 0);
         assert_eq!(places.queued.get(), 0);
         drop(held);

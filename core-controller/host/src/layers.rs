@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use actuator_proto::errors::Recovery;
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http::uri::PathAndQuery;
+use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Request, Status};
 use tower::layer::util::{Identity, Stack};
@@ -22,6 +23,7 @@ use tracing::Instrument as _;
 use crate::backoff;
 use crate::breaker::CircuitState;
 use crate::call_error::CallError;
+use crate::connection::Connection;
 use crate::disposition::Refusal;
 use crate::handle::CredentialId;
 use crate::rpc::Rpc;
@@ -226,6 +228,9 @@ pub(crate) fn learn(
     started: Instant,
     mut error: CallError,
 ) -> CallError {
+    if error.facts.refusal.is_some() {
+        return error;
+    }
     let (now, random) = (Instant::now(), rand::random());
     let classified = &error.classified;
     let connection = error.connection.unwrap_or(session.connection);
@@ -378,7 +383,15 @@ async fn send(call: Call) -> Outcome {
     let remaining = call
         .deadline
         .map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    let answer = send_on(session, call.rpc, call.body, remaining).await;
+    let mut grpc = session.channel.grpc();
+    if grpc.ready().await.is_err() {
+        // The provider is going, or gone. The supervisor dials as soon as it sees that.
+        let message = "the provider is closing the connection; nothing was sent";
+        let mut error = CallError::refused(&call.shared.name, call.rpc, Refusal::Unavailable, None, message);
+        error.connection = Some(session.connection);
+        return Err(error);
+    }
+    let answer = send_on(session, grpc, call.rpc, call.body, remaining).await;
     answer
         .map(|body| Reply {
             body,
@@ -391,18 +404,20 @@ async fn send(call: Call) -> Outcome {
         })
 }
 
-async fn send_on(session: &Session, rpc: Rpc, body: Bytes, timeout: Option<Duration>) -> Result<Bytes, Status> {
+async fn send_on(
+    session: &Session,
+    mut grpc: Grpc<Connection>,
+    rpc: Rpc,
+    body: Bytes,
+    timeout: Option<Duration>,
+) -> Result<Bytes, Status> {
     let mut request = Request::new(body);
     if let Some(timeout) = timeout {
         request.set_timeout(timeout);
     }
     trace::inject(request.metadata_mut());
-    let mut grpc = session.channel.grpc();
-    let answer = async {
-        grpc.ready().await?;
-        grpc.unary(request, PathAndQuery::from_static(rpc.path()), Raw).await
-    };
-    match answer.await {
+    let path = PathAndQuery::from_static(rpc.path());
+    match grpc.unary(request, path, Raw).await {
         Ok(response) => Ok(response.into_inner()),
         Err(status) => Err(lost(session, status)),
     }
@@ -411,10 +426,23 @@ async fn send_on(session: &Session, rpc: Rpc, body: Bytes, timeout: Option<Durat
 /// What happens to calls when their connection goes is told in many codes: it is one.
 pub(crate) fn lost(session: &Session, status: Status) -> Status {
     let vague = matches!(status.code(), Code::Unknown | Code::Internal | Code::Cancelled);
-    if vague && status.details().is_empty() && session.channel.is_closed() {
+    if vague && status.details().is_empty() && (session.channel.is_closed() || stream_broke(&status)) {
         return Status::unavailable(format!("the connection to the provider was lost: {}", status.message()));
     }
     status
+}
+
+/// Whether an error comes from the stream under the connection. The connection itself
+/// may learn of it a moment later than its calls.
+fn stream_broke(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if error.is::<std::io::Error>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// Messages as their bytes: the layers are the same for all of them.

@@ -24,7 +24,7 @@ use crate::rpc::Rpc;
 use crate::snapshot::{ProviderCapabilities, ProviderInfo, ProviderLimits, ProviderSnapshot, ProviderState};
 
 /// The most watches on one provider.
-const MAX_WATCHES: usize = 32;
+const MAX_WATCHES: usize = 16;
 
 /// Schemas by kind and version, of one process of the provider.
 pub(crate) type Schemas = Arc<Mutex<HashMap<(String, String), Arc<ConfigSchema>>>>;

@@ -87,7 +87,7 @@ impl Supervisor {
     /// Dials, discovers and probes; then calls may go.
     async fn connect(&mut self, config: &EndpointConfig) -> Result<Live, Trouble> {
         let shared = self.shared.clone();
-        let (channel, made_with) = dial::dial(config, shared.host.times.connect).await?;
+        let (channel, made_with) = dial::dial(config, &shared.host).await?;
         let info = discover::discover(&channel, &shared.name).await?;
         self.connections += 1;
         let connection = self.connections;

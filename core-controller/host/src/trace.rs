@@ -9,7 +9,7 @@ pub(crate) fn inject(metadata: &mut MetadataMap) {
     let context = tracing::Span::current().context();
     let span = context.span();
     let span = span.span_context();
-    if let Some(Ok(value)) = traceparent(span).map(|value| MetadataValue::try_from(value)) {
+    if let Some(Ok(value)) = traceparent(span).map(MetadataValue::try_from) {
         metadata.insert("traceparent", value);
         let state = span.trace_state().header();
         if let Ok(value) = MetadataValue::try_from(state.as_str())

@@ -15,7 +15,7 @@ const MAX_ITEMS: usize = 100;
 /// The most artefacts of one resource.
 const MAX_ARTEFACTS: usize = 500;
 /// The longest that a provider can ask to be left alone.
-const MAX_POLL_AFTER: Duration = Duration::from_secs(1800);
+const MAX_POLL_AFTER: Duration = Duration::from_mins(30);
 
 /// Why an answer is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,6 +5,8 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::match_wild_err_arm,
+    clippy::unnecessary_wraps,
     missing_docs,
     clippy::missing_docs_in_private_items
 )]

@@ -38,6 +38,8 @@ type Handler = Arc<dyn Fn(MetadataMap, Bytes) -> BoxFuture<'static, Result<Messa
 pub struct Script {
     handlers: Arc<Mutex<HashMap<String, Handler>>>,
     calls: Arc<Mutex<HashMap<String, usize>>>,
+    /// Makes each connection end as a server does that is asked to stop.
+    pub leave: Arc<tokio::sync::Notify>,
 }
 
 impl Script {
@@ -169,14 +171,21 @@ impl Script {
 
     /// Serves one connection.
     pub fn connection(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let leave = self.leave.clone();
         let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
             let script = self.clone();
             async move { Ok::<_, std::convert::Infallible>(script.answer(request).await) }
         });
         tokio::spawn(async move {
-            let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let goes = leave.clone();
+            let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                .serve_connection(TokioIo::new(stream), service);
+            tokio::pin!(connection);
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = goes.notified() => connection.as_mut().graceful_shutdown(),
+            }
+            let _ = connection.await;
         });
     }
 

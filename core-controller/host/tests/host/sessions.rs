@@ -1,9 +1,11 @@
 //! Providers that come late, die, come back, are replaced, hang, are removed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use actuator_proto::v1;
-use provider_host::{Change, Disposition, EndpointSource, HostTimes, ProviderState, Refusal, Rpc};
+use provider_host::{Change, CircuitState, Disposition, EndpointSource, HostTimes, ProviderState, Refusal, Rpc};
+use tokio::sync::Semaphore;
 
 use crate::scripted::*;
 
@@ -43,7 +45,7 @@ async fn a_provider_that_comes_late_is_found() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_death_is_seen_at_once_and_a_newer_version_is_taken_up() {
     let slow_probe = HostTimes {
-        probe_interval: Duration::from_secs(3600),
+        probe_interval: Duration::from_hours(1),
         ..times()
     };
     let mut scene = Scene::with(Script::provider("fake", "instance-1"), slow_probe, Default::default()).await;
@@ -232,4 +234,38 @@ async fn sockets_in_the_folder_come_and_go() {
         }
     };
     tokio::time::timeout(PATIENCE, gone).await.expect("it is forgotten");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_stops_in_an_orderly_way_ends_its_calls_while_new_ones_go_to_the_next() {
+    let scene = Scene::new().await;
+    let (crowd, gate) = (Crowd::default(), Arc::new(Semaphore::new(0)));
+    let (inside, opened) = (crowd.clone(), gate.clone());
+    scene.script.on(Rpc::CreateMachine, move |_: v1::CreateMachineRequest| {
+        let (inside, opened) = (inside.clone(), opened.clone());
+        async move {
+            let _inside = inside.enter();
+            let _permit = opened.acquire().await.unwrap();
+            Ok(v1::CreateMachineResponse {
+                status: Some(machine("fake:///i-1")),
+            })
+        }
+    });
+    let fake = scene.fake();
+    let under_way = tokio::spawn(async move { fake.create_machine(&credential(), create("k")).await });
+    crowd.reaches(1).await;
+    let next = Script::provider("fake", "instance-2");
+    next.on(Rpc::MachineExists, |_: v1::MachineExistsRequest| async {
+        Ok(present("fake:///i-1"))
+    });
+    let _serving = next.serve(&scene.path());
+    scene.script.leave.notify_waiters();
+    let snapshot = until(&scene.host, "fake", |s| s.sessions == 2 && s.state.is_reachable()).await;
+    assert_eq!(snapshot.circuit, CircuitState::Closed);
+    scene.fake().machine_exists(&credential(), exists("k")).await.unwrap();
+    gate.add_permits(1);
+    under_way
+        .await
+        .unwrap()
+        .expect("the old process finishes what it has begun");
 }
