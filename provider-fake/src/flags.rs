@@ -8,7 +8,7 @@ use clap::{Args, Parser};
 use crate::cloud::{SettingError, Settings};
 
 /// Where the simulated cloud keeps its ledger.
-pub const STATE_DIR_ENV: &str = "PROVIDER_FAKE_STATE_DIR";
+pub const STATE_DIR_ENV: &str = "ACTUATOR_STATE_DIR";
 
 /// Checks the value of a setting while the flags are read, so that a wrong one is an
 /// error of the command line.
