@@ -295,7 +295,9 @@ mod tests {
 
     fn report(changes: Vec<Change>) -> AuditReport {
         let mut fold = Fold::default();
-        changes.into_iter().for_each(|change| fold.change(change));
+        for change in changes {
+            fold.change(change);
+        }
         fold.report(false)
     }
 

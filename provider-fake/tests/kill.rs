@@ -1,6 +1,8 @@
 //! `kill -9` in the middle of a stream of mutations, again and again: what was
 //! acknowledged is there, nothing is there twice, nothing is left over.
 
+#![allow(clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use actuator_proto::v1::DeletionState;
 use common::{Fake, create_machine, delete_machine, id};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -118,6 +121,74 @@ async fn nothing_acknowledged_is_lost_and_nothing_is_made_twice() {
     assert_eq!(json["duplicates"], serde_json::json!([]));
     std::fs::write(&keys, "nobody").expect("written");
     assert_eq!(audit(&keys).status.code(), Some(1));
+}
+
+/// As the core does: replays until there is an answer, whatever comes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_and_kills_together_leave_one_machine_for_each_key() {
+    const MACHINES: usize = 60;
+    let mut fake = Fake::with_cluster(&[
+        "--error-rate=RunInstance:CLOUD_UNAVAILABLE=0.15,TerminateInstance:CLOUD_UNCLASSIFIED=0.15,RATE_LIMITED=0.05",
+        "--lose-responses=0.1",
+        "--lost-response-timeout=20ms",
+        "--api-latency=2ms",
+        "--boot-delay=30ms",
+        "--delete-delay=10ms",
+        "--read-after-write=20ms",
+        "--capacity=zone-a=20",
+        "--seed=3",
+    ])
+    .await;
+    let keys: Vec<String> = (0..MACHINES).map(|n| format!("m{n}")).collect();
+    let (kept, deleted) = keys.split_at(MACHINES / 2);
+    let mut open: BTreeSet<&String> = keys.iter().collect();
+    let mut to_delete: BTreeSet<&String> = deleted.iter().collect();
+    let mut ids: BTreeMap<&String, String> = BTreeMap::new();
+    for round in 0.. {
+        assert!(round < 200, "no end: {open:?} {to_delete:?}");
+        let creates = open.iter().map(|key| {
+            let mut machines = fake.machines();
+            async move { (*key, machines.create_machine(create_machine(key)).await) }
+        });
+        let made: Vec<_> = futures::future::join_all(creates).await;
+        for (key, answer) in made {
+            if let Ok(answer) = answer {
+                let id = id(answer);
+                assert_eq!(ids.entry(key).or_insert_with(|| id.clone()), &id);
+                open.remove(key);
+            }
+        }
+        let ready = to_delete.iter().filter(|key| !open.contains(**key));
+        let deletes = ready.map(|key| {
+            let mut machines = fake.machines();
+            async move { (*key, machines.delete_machine(delete_machine(key)).await) }
+        });
+        let gone: Vec<_> = futures::future::join_all(deletes).await;
+        for (key, answer) in gone {
+            if answer.is_ok_and(|answer| answer.get_ref().state() == DeletionState::Gone) {
+                to_delete.remove(key);
+            }
+        }
+        if open.is_empty() && to_delete.is_empty() {
+            break;
+        }
+        if round % 2 == 0 {
+            fake.restart().await;
+        }
+    }
+    let mut report = fake.audit();
+    report.expect_keys(kept.iter().map(String::as_str));
+    assert!(
+        report.clean,
+        "{:?} {:?} {:?}",
+        report.duplicates, report.orphans, report.unexpected_keys
+    );
+    assert_eq!(report.changes["instance"]["created"] as usize, MACHINES);
+    assert!(
+        report.lost_responses > 0 && report.calls["RunInstance"].len() > 2,
+        "{:?}",
+        report.calls
+    );
 }
 
 fn check(fake: &Fake, told: &Told) {

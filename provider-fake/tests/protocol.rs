@@ -1,5 +1,7 @@
 //! The protocol over the real socket of the real binary.
 
+#![allow(clippy::expect_used, clippy::panic)]
+
 mod common;
 
 use actuator_proto::v1::{self, DeletionState, ErrorReason, Presence};
@@ -547,4 +549,191 @@ async fn the_control_service_steers_and_is_off_by_default() {
         .await
         .expect_err("refused");
     assert_eq!(refused.code(), tonic::Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn the_provider_tells_what_it_is_and_judges_configs() {
+    let fake = Fake::start(&["--read-after-write=3s", "--max-concurrent-mutations=9"]).await;
+    let info = fake
+        .identity()
+        .get_info(timed(v1::GetInfoRequest {}))
+        .await
+        .expect("info")
+        .into_inner();
+    assert_eq!(
+        (info.name.as_str(), info.provider_id_prefix.as_str()),
+        ("fake", "fake:///")
+    );
+    assert_eq!(info.limits.expect("limits").max_concurrent_mutations, 9);
+    assert_eq!(
+        info.timings.and_then(|it| it.read_after_write).map(|it| it.seconds),
+        Some(3)
+    );
+    let capabilities = info.capabilities.expect("capabilities");
+    assert!(capabilities.list_machines.is_some() && capabilities.list_clusters.is_some());
+    assert!(capabilities.watch_machines.is_some() && capabilities.endpoint_members.is_some());
+    assert!(capabilities.console_output.is_some() && capabilities.machine_types.is_some());
+    for kind in info.config_kinds {
+        let asked = v1::GetConfigSchemaRequest {
+            kind: kind.kind.clone(),
+            schema_version: kind.schema_versions[0].clone(),
+        };
+        let schema = fake
+            .identity()
+            .get_config_schema(timed(asked))
+            .await
+            .expect("a schema")
+            .into_inner();
+        let schema: serde_json::Value = serde_json::from_slice(&schema.json_schema).expect("JSON");
+        assert!(schema["properties"].is_object(), "{}: {schema}", kind.kind);
+    }
+    let judge = |json: &str, mode: v1::ValidationMode| {
+        let request = timed(v1::ValidateConfigRequest {
+            config: Some(common::config("FakeMachineConfig", json)),
+            mode: mode as i32,
+            ..Default::default()
+        });
+        let mut identity = fake.identity();
+        async move {
+            let verdict = identity.validate_config(request).await.expect("a verdict").into_inner();
+            verdict
+                .diagnostics
+                .into_iter()
+                .map(|found| found.json_pointer)
+                .collect::<Vec<_>>()
+        }
+    };
+    let json = r#"{"machineType":"fake.small","image":"dos"}"#;
+    assert_eq!(judge(json, v1::ValidationMode::Static).await, Vec::<String>::new());
+    assert_eq!(judge(json, v1::ValidationMode::Preflight).await, ["/image"]);
+    assert_eq!(
+        judge(r#"{"machineType":"fake.huge"}"#, v1::ValidationMode::Static).await,
+        ["/machineType"]
+    );
+    assert_eq!(
+        judge(
+            r#"{"machineType":"fake.small","diskGiB":3}"#,
+            v1::ValidationMode::Static
+        )
+        .await,
+        ["/diskGiB"]
+    );
+}
+
+#[tokio::test]
+async fn a_watch_sees_the_end_of_a_boot_and_a_death_without_any_call() {
+    let fake = Fake::with_cluster(&["--boot-delay=100ms"]).await;
+    let watch = tonic::Request::new(v1::WatchMachinesRequest {
+        management_cluster_id: "management-1".to_owned(),
+        ..Default::default()
+    });
+    use v1::watch_machines_response::Event;
+    let mut events = fake
+        .machines()
+        .watch_machines(watch)
+        .await
+        .expect("a watch")
+        .into_inner();
+    let config = r#"{"machineType":"fake.small","lifetime":"300ms"}"#;
+    let made = fake
+        .machines()
+        .create_machine(create_machine_with("k", config))
+        .await
+        .expect("made");
+    assert_eq!(
+        made.into_inner().status.expect("a status").phase(),
+        v1::MachinePhase::Provisioning
+    );
+    let mut seen = Vec::new();
+    while seen.last() != Some(&"gone") {
+        let event = tokio::time::timeout(common::PATIENCE, events.message())
+            .await
+            .expect("in time");
+        match event.expect("an element").expect("no end").event.expect("an event") {
+            Event::Present(machine) => match machine.status.expect("a status").phase() {
+                v1::MachinePhase::Provisioning => seen.push("booting"),
+                v1::MachinePhase::Running => seen.push("running"),
+                other => panic!("{other:?}"),
+            },
+            Event::Gone(_) => seen.push("gone"),
+            Event::Synced(_) | Event::Bookmark(_) => {}
+        }
+    }
+    seen.dedup();
+    assert!(seen.ends_with(&["running", "gone"]), "{seen:?}");
+}
+
+#[tokio::test]
+async fn limits_and_faults_reach_the_core_as_the_table_has_them() {
+    let fake = Fake::with_cluster(&["--quota=instances=1", "--capacity=zone-b=0", "--control"]).await;
+    let mut elsewhere = create_machine("k0");
+    if let Some(spec) = &mut elsewhere.get_mut().spec {
+        spec.failure_domain = "zone-b".to_owned();
+    }
+    let full = classified(fake.machines().create_machine(elsewhere).await);
+    assert_eq!(full.reason, Some(ErrorReason::InsufficientCapacity));
+    assert!(
+        full.message.contains("zone-b") && full.message.contains("fake.small"),
+        "{}",
+        full.message
+    );
+    fake.machines()
+        .create_machine(create_machine("k1"))
+        .await
+        .expect("made");
+    assert_eq!(
+        reason(fake.machines().create_machine(create_machine("k2")).await),
+        ErrorReason::QuotaExceeded
+    );
+
+    let set = |pairs: &[(&str, &str)]| {
+        let settings = pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect();
+        let mut control = fake.control();
+        async move {
+            control
+                .set_settings(control::SetSettingsRequest { settings })
+                .await
+                .expect("set")
+        }
+    };
+    set(&[("quota", ""), ("rate-limit", "1/m:1")]).await;
+    fake.machines()
+        .create_machine(create_machine("k2"))
+        .await
+        .expect("the burst");
+    let limited = classified(fake.machines().create_machine(create_machine("k3")).await);
+    assert_eq!(limited.reason, Some(ErrorReason::RateLimited));
+    assert!(limited.retry_after.is_some());
+
+    set(&[
+        ("rate-limit", ""),
+        ("lose-responses", "1"),
+        ("lost-response-timeout", "10ms"),
+    ])
+    .await;
+    let lost = classified(fake.machines().create_machine(create_machine("k3")).await);
+    assert!(
+        lost.reason == Some(ErrorReason::CloudUnavailable) && !lost.is_final(),
+        "{lost:?}"
+    );
+    assert_eq!(fake.exists("k3").await.presence(), Presence::Present);
+
+    set(&[
+        ("lose-responses", ""),
+        ("error-rate", "DescribeInstance:MISSING_PERMISSION=1"),
+    ])
+    .await;
+    let request = timed(v1::MachineExistsRequest {
+        r#ref: Some(reference("k3")),
+        ..Default::default()
+    });
+    let denied = classified(fake.machines().machine_exists(request).await);
+    assert_eq!(
+        denied.reason,
+        Some(ErrorReason::MissingPermission),
+        "cannot tell is never absent"
+    );
 }

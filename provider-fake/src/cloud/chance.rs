@@ -54,8 +54,7 @@ impl Chance {
             hasher.update((part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
-        let digest = hasher.finalize();
-        let mut id: String = digest.iter().take(9).map(|byte| format!("{byte:02x}")).collect();
+        let mut id = hex::encode(hasher.finalize());
         id.truncate(17);
         id
     }

@@ -266,7 +266,7 @@ fn choose_zone(on: &Circumstances<'_>, network: &Network, shape: &InstanceShape)
         CloudError::new(ErrorReason::InsufficientCapacity, message)
             .with_fact("zone", zone)
             .with_fact("machine_type", &shape.machine_type)
-            .with_retry_after(Duration::from_secs(120))
+            .with_retry_after(Duration::from_mins(2))
     };
     if let Some(zone) = &shape.zone {
         if !network.zones.contains(zone) || !usable(&zone) {
@@ -555,7 +555,8 @@ pub fn console(instance: &Instance, now: Timestamp) -> String {
         } else {
             "login:"
         };
-        text.push_str(&format!("[{}] {} {outcome}\n", instance.ready_at, instance.name));
+        let line = format!("[{}] {} {outcome}\n", instance.ready_at, instance.name);
+        text.push_str(&line);
     }
     let line = format!("{:-<63}\n", instance.id);
     text.push_str(&line.repeat(instance.console_kib as usize * 16));

@@ -64,7 +64,7 @@ struct Known {
     killed: bool,
 }
 
-async fn check(bench: &Bench, known: &BTreeMap<usize, Known>) -> Result<(), TestCaseError> {
+fn check(bench: &Bench, known: &BTreeMap<usize, Known>) -> Result<(), TestCaseError> {
     let resources = bench.cloud.resources();
     let mut instances = BTreeMap::new();
     let mut in_zone_a = 0;
@@ -200,7 +200,7 @@ async fn play(steps: Vec<Step>) -> Result<(), TestCaseError> {
                 }
             }
         }
-        check(&bench, &known).await?;
+        check(&bench, &known)?;
     }
     let report = audit::audit(bench.folder.path()).expect("a report");
     prop_assert!(report.clean, "{report:?}");

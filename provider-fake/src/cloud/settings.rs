@@ -224,74 +224,62 @@ impl Default for Settings {
 impl Settings {
     /// Sets one setting from text. An empty value switches it back to its default.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), SettingError> {
+        if !SETTINGS.contains(&name) {
+            return Err(SettingError::Unknown { name: name.to_owned() });
+        }
         let value = value.trim();
-        let default = Self::default();
-        let empty = value.is_empty();
-        let outcome = match name {
-            "region" if empty => Ok(self.region = default.region),
-            "region" => names(value).and_then(|names| match names.as_slice() {
-                [region] => Ok(self.region.clone_from(region)),
-                _ => Err("one name is allowed".to_owned()),
-            }),
-            "zones" if empty => Ok(self.zones = default.zones),
-            "zones" => names(value).map(|zones| self.zones = zones),
-            "images" if empty => Ok(self.images = default.images),
-            "images" => names(value).map(|images| self.images = images),
-            "boot-delay" => duration_or_zero(value).map(|delay| self.boot_delay = delay),
-            "boot-jitter" => duration_or_zero(value).map(|delay| self.boot_jitter = delay),
-            "delete-delay" => duration_or_zero(value).map(|delay| self.delete_delay = delay),
-            "network-delay" => duration_or_zero(value).map(|delay| self.network_delay = delay),
-            "api-latency" => duration_or_zero(value).map(|delay| self.api_latency = delay),
-            "api-jitter" => duration_or_zero(value).map(|delay| self.api_jitter = delay),
-            "read-after-write" => duration_or_zero(value).map(|delay| self.read_after_write = delay),
-            "quota" => pairs(value, "QUOTA=NUMBER", count).and_then(|pairs| {
-                self.quotas = pairs.iter().map(quota).collect::<Result<_, _>>()?;
-                Ok(())
-            }),
-            "capacity" => pairs(value, "ZONE=NUMBER or ZONE/TYPE=NUMBER", count)
-                .map(|pairs| self.capacity = pairs.into_iter().collect()),
-            "rate-limit" if empty => Ok(self.rate_limit = None),
-            "rate-limit" => rate_limit(value).map(|limit| self.rate_limit = Some(limit)),
-            "error-rate" => {
-                pairs(value, "REASON=PROBABILITY or METHOD:REASON=PROBABILITY", probability).and_then(|pairs| {
-                    self.error_rates = pairs.iter().map(error_rate).collect::<Result<_, _>>()?;
-                    Ok(())
-                })
-            }
-            "lose-responses" if empty => Ok(self.lose_responses = 0.0),
-            "lose-responses" => probability(value).map(|probability| self.lose_responses = probability),
-            "lost-response-timeout" if empty => Ok(self.lost_response_timeout = default.lost_response_timeout),
-            "lost-response-timeout" => duration(value).map(|timeout| self.lost_response_timeout = timeout),
-            "mean-lifetime" if empty => Ok(self.mean_lifetime = None),
-            "mean-lifetime" => duration(value).and_then(|lifetime| {
-                if lifetime.is_zero() {
-                    return Err("it must be longer than nothing".to_owned());
-                }
-                self.mean_lifetime = Some(lifetime);
-                Ok(())
-            }),
-            "outage" => match value {
-                "" | "false" | "off" => Ok(self.outage = false),
-                "true" | "on" => Ok(self.outage = true),
-                _ => Err("true or false is allowed".to_owned()),
-            },
-            "require-token" => Ok(self.require_token = (!empty).then(|| Secret::new(value))),
-            "expired-token" => {
-                let tokens = value.split(',').filter(|token| !token.is_empty());
-                Ok(self.expired_tokens = tokens.map(Secret::new).collect())
-            }
-            _ => return Err(SettingError::Unknown { name: name.to_owned() }),
-        };
         let secret = matches!(name, "require-token" | "expired-token");
-        outcome.map_err(|problem| SettingError::Invalid {
-            name: name.to_owned(),
-            value: if secret {
-                "[redacted]".to_owned()
-            } else {
-                value.to_owned()
-            },
-            problem,
-        })
+        self.assign(name, Some(value).filter(|value| !value.is_empty()))
+            .map_err(|problem| SettingError::Invalid {
+                name: name.to_owned(),
+                value: if secret { "[redacted]" } else { value }.to_owned(),
+                problem,
+            })
+    }
+
+    /// `None` is the default. What is refused leaves everything as it was.
+    fn assign(&mut self, name: &str, value: Option<&str>) -> Result<(), String> {
+        let delay = || value.map_or(Ok(Duration::ZERO), duration);
+        let default = Self::default();
+        match name {
+            "region" => self.region = value.map_or(Ok(default.region), one_name)?,
+            "zones" => self.zones = value.map_or(Ok(default.zones), names)?,
+            "images" => self.images = value.map_or(Ok(default.images), names)?,
+            "boot-delay" => self.boot_delay = delay()?,
+            "boot-jitter" => self.boot_jitter = delay()?,
+            "delete-delay" => self.delete_delay = delay()?,
+            "network-delay" => self.network_delay = delay()?,
+            "api-latency" => self.api_latency = delay()?,
+            "api-jitter" => self.api_jitter = delay()?,
+            "read-after-write" => self.read_after_write = delay()?,
+            "quota" => {
+                let pairs = pairs(value.unwrap_or_default(), "QUOTA=NUMBER", count)?;
+                self.quotas = pairs.iter().map(quota).collect::<Result<_, _>>()?;
+            }
+            "capacity" => {
+                let form = "ZONE=NUMBER or ZONE/TYPE=NUMBER";
+                self.capacity = pairs(value.unwrap_or_default(), form, count)?.into_iter().collect();
+            }
+            "rate-limit" => self.rate_limit = value.map(rate_limit).transpose()?,
+            "error-rate" => {
+                let form = "REASON=PROBABILITY or METHOD:REASON=PROBABILITY";
+                let pairs = pairs(value.unwrap_or_default(), form, probability)?;
+                self.error_rates = pairs.iter().map(error_rate).collect::<Result<_, _>>()?;
+            }
+            "lose-responses" => self.lose_responses = value.map_or(Ok(0.0), probability)?,
+            "lost-response-timeout" => {
+                self.lost_response_timeout = value.map_or(Ok(default.lost_response_timeout), duration)?;
+            }
+            "mean-lifetime" => self.mean_lifetime = value.map(lifetime).transpose()?,
+            "outage" => self.outage = value.map_or(Ok(false), on_or_off)?,
+            "require-token" => self.require_token = value.map(Secret::new),
+            "expired-token" => {
+                let tokens = value.unwrap_or_default().split(',').filter(|token| !token.is_empty());
+                self.expired_tokens = tokens.map(Secret::new).collect();
+            }
+            _ => return Err(format!("there is no setting {name:?}")),
+        }
+        Ok(())
     }
 
     /// Every setting as text, as [`Settings::set`] takes it; tokens are redacted.
@@ -346,7 +334,7 @@ fn friendly(duration: Duration) -> String {
 
 /// Reads `2s`, `500ms`, `1m30s` or `0`; at most 30 days.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    const LONGEST: Duration = Duration::from_secs(30 * 24 * 3600);
+    const LONGEST: Duration = Duration::from_hours(720);
     if text == "0" {
         return Ok(Duration::ZERO);
     }
@@ -359,11 +347,25 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-fn duration_or_zero(text: &str) -> Result<Duration, String> {
-    if text.is_empty() {
-        Ok(Duration::ZERO)
-    } else {
-        duration(text)
+fn lifetime(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("it must be longer than nothing".to_owned()),
+        lifetime => Ok(lifetime),
+    }
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "on" => Ok(true),
+        "false" | "off" => Ok(false),
+        _ => Err("true or false is allowed".to_owned()),
+    }
+}
+
+fn one_name(text: &str) -> Result<String, String> {
+    match <[String; 1]>::try_from(names(text)?) {
+        Ok([name]) => Ok(name),
+        Err(_) => Err("one name is allowed".to_owned()),
     }
 }
 

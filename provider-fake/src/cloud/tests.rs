@@ -727,6 +727,38 @@ async fn a_watch_tells_all_and_goes_on_where_it_was_even_after_a_restart() {
     assert_eq!(reason(watch.next().await), ErrorReason::CloudUnavailable);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_watch_gives_fresh_tokens_while_nothing_happens() {
+    let bench = Bench::with_network(&[]).await;
+    let mut watch = bench
+        .cloud
+        .watch_instances(&caller(), "m1", None)
+        .await
+        .expect("a watch");
+    assert!(matches!(watch.next().await.expect("an item"), WatchItem::Synced(_)));
+    // Calls that change nothing move the ledger on.
+    bench.describe("k").await;
+    let WatchItem::Bookmark(first) = watch.next().await.expect("an item") else {
+        panic!("nothing happened")
+    };
+    bench.run("k").await.expect("made");
+    assert!(matches!(watch.next().await.expect("an item"), WatchItem::Present(_)));
+    let WatchItem::Bookmark(second) = watch.next().await.expect("an item") else {
+        panic!("nothing more happened")
+    };
+    for (token, events) in [(first, 1), (second, 0)] {
+        let mut resumed = bench
+            .cloud
+            .watch_instances(&caller(), "m1", Some(&token))
+            .await
+            .expect("resumed");
+        for _ in 0..events {
+            assert!(matches!(resumed.next().await.expect("an item"), WatchItem::Present(_)));
+        }
+        assert!(matches!(resumed.next().await.expect("an item"), WatchItem::Synced(_)));
+    }
+}
+
 #[tokio::test]
 async fn a_snapshot_saves_the_reading_and_changes_nothing() {
     let bench = Bench::with_network(&[]).await;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use actuator_proto::v1::ErrorReason;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::history::Happening;
 use super::model::Instance;
@@ -14,7 +15,7 @@ use super::{Caller, Cloud, CloudError};
 
 /// How many changes are read at a time.
 const BATCH: usize = 256;
-/// How long nothing may happen until a bookmark.
+/// How long at most from one token to the next.
 const BOOKMARK_AFTER: Duration = Duration::from_secs(10);
 
 /// One element of a watch.
@@ -38,6 +39,8 @@ pub struct Watcher {
     cursor: u64,
     backlog: VecDeque<WatchItem>,
     news: watch::Receiver<u64>,
+    /// When the next token is due.
+    bookmark_at: Instant,
 }
 
 impl Cloud {
@@ -73,6 +76,7 @@ impl Cloud {
             cursor,
             backlog,
             news,
+            bookmark_at: Instant::now() + BOOKMARK_AFTER,
         };
         if from.is_some() {
             while watcher.read_batch()? {}
@@ -108,18 +112,25 @@ impl Watcher {
             if self.cloud.settings().outage {
                 return Err(CloudError::new(ErrorReason::CloudUnavailable, "the cloud is down"));
             }
-            if self.read_batch()? {
-                self.settled().await?;
+            let more = self.read_batch()?;
+            self.settled().await?;
+            if more && !self.backlog.is_empty() {
+                continue;
+            }
+            // All up to the cursor has been told: a token for it holds, however much
+            // goes on.
+            if Instant::now() >= self.bookmark_at {
+                self.bookmark_at = Instant::now() + BOOKMARK_AFTER;
+                return Ok(WatchItem::Bookmark(self.cloud.token_of(self.cursor)));
+            }
+            if more {
                 continue;
             }
             tokio::select! {
                 changed = self.news.changed() => {
                     changed.map_err(|_| super::broken("it is closed"))?;
                 }
-                () = tokio::time::sleep(BOOKMARK_AFTER) => {
-                    self.settled().await?;
-                    return Ok(WatchItem::Bookmark(self.cloud.token_of(self.cursor)));
-                }
+                () = tokio::time::sleep_until(self.bookmark_at) => {}
             }
         }
     }

@@ -20,12 +20,12 @@ use crate::cloud::model::{InstanceState, Target};
 use crate::cloud::networks::{CreateNetwork, ModifyNetwork, NetworkRef, NetworkView};
 use crate::cloud::{Caller, Cloud, CloudError, WatchItem};
 use crate::config::{FakeClusterConfig, FakeMachineConfig};
-use convert::{actuator_error, hex, instance_ref, network_ref, owner};
+use convert::{actuator_error, instance_ref, network_ref, owner};
 
 /// What each provider_id begins with.
 pub const PROVIDER_ID_PREFIX: &str = "fake:///";
 /// How long a resume token of a watch stays valid, if not very much happens.
-const RESUME_WINDOW: Duration = Duration::from_secs(600);
+const RESUME_WINDOW: Duration = Duration::from_mins(10);
 /// The entry of the credentials Secret.
 const TOKEN: &str = "token";
 /// The most members of an endpoint.
@@ -199,7 +199,7 @@ impl Provider for FakeProvider {
             key: context.key().to_owned(),
             owner: owner(&request.ownership),
             shape: convert::network_shape(&request.spec),
-            digest: hex(&request.spec.digest),
+            digest: hex::encode(&request.spec.digest),
             generation: context.generation(),
             fails_with: request.spec.config.fail_create.map(|reason| reason.0),
         };
@@ -226,7 +226,7 @@ impl Provider for FakeProvider {
         let modify = ModifyNetwork {
             network: network_ref(&request.resource)?,
             shape: convert::network_shape(&request.spec),
-            digest: hex(&request.spec.digest),
+            digest: hex::encode(&request.spec.digest),
             generation: context.generation(),
         };
         let view = self
@@ -292,7 +292,7 @@ impl Provider for FakeProvider {
             key: context.key().to_owned(),
             owner: owner(&request.ownership),
             shape: convert::instance_shape(spec),
-            digest: hex(&spec.digest),
+            digest: hex::encode(&spec.digest),
             generation: context.generation(),
             boot_delay: spec.config.boot_delay.map(|delay| delay.0),
             lifetime: spec.config.lifetime.map(|lifetime| lifetime.0),
@@ -319,7 +319,7 @@ impl Provider for FakeProvider {
         let modify = ModifyInstance {
             instance: instance_ref(&request.resource)?,
             shape: convert::instance_shape(&request.spec),
-            digest: hex(&request.spec.digest),
+            digest: hex::encode(&request.spec.digest),
             generation: context.generation(),
         };
         let instance = self
@@ -466,7 +466,7 @@ impl Provider for FakeProvider {
             .collect();
         let registering = v1::EndpointMemberState::Registering as i32;
         let settling = members.iter().any(|member| member.state == registering);
-        let poll_after = settling.then(|| prost_types::Duration { seconds: 1, nanos: 0 });
+        let poll_after = settling.then_some(prost_types::Duration { seconds: 1, nanos: 0 });
         Ok(v1::SetEndpointMembersResponse {
             endpoint: convert::endpoint(&view),
             members,

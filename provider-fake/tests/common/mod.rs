@@ -1,5 +1,7 @@
 //! The real binary on a socket of its own, and a client. For the tests beside it.
-#![allow(dead_code)]
+#![allow(dead_code, missing_docs)]
+// Helpers of tests may end a test.
+#![allow(clippy::expect_used, clippy::panic)]
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +11,7 @@ use actuator_proto::digest;
 use actuator_proto::errors::Classified;
 use actuator_proto::v1::cluster_service_client::ClusterServiceClient;
 use actuator_proto::v1::endpoint_service_client::EndpointServiceClient;
+use actuator_proto::v1::identity_service_client::IdentityServiceClient;
 use actuator_proto::v1::machine_service_client::MachineServiceClient;
 use actuator_proto::v1::{self, ErrorReason};
 use provider_fake::audit::{self, AuditReport};
@@ -87,6 +90,10 @@ impl Fake {
 
     pub fn endpoints(&self) -> EndpointServiceClient<Channel> {
         EndpointServiceClient::new(self.channel.clone())
+    }
+
+    pub fn identity(&self) -> IdentityServiceClient<Channel> {
+        IdentityServiceClient::new(self.channel.clone())
     }
 
     pub fn control(&self) -> ControlServiceClient<Channel> {
