@@ -5,6 +5,7 @@
 use super::set::FieldSet;
 use crate::schema::go_quote;
 use serde_json::{Value, json};
+use std::fmt::Write as _;
 
 /// How an owner came by its fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,10 +38,10 @@ impl Entry {
     pub(super) fn printed(&self) -> String {
         let mut text = go_quote(&self.manager);
         if !self.subresource.is_empty() {
-            text.push_str(&format!(" with subresource {}", go_quote(&self.subresource)));
+            let _ = write!(text, " with subresource {}", go_quote(&self.subresource));
         }
         if self.operation == Operation::Update {
-            text.push_str(&format!(" using {}", self.api_version));
+            let _ = write!(text, " using {}", self.api_version);
         }
         text
     }

@@ -46,6 +46,7 @@ pub(super) struct Typed<'schema> {
 type Type = Option<NodeId>;
 
 impl Typed<'_> {
+    #[allow(clippy::unnecessary_wraps)] // a type like any other, and those may be unknown
     pub(super) fn root(&self) -> Type {
         Some(self.schema.root)
     }

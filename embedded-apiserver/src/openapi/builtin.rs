@@ -14,7 +14,7 @@ use std::sync::LazyLock;
 /// A built-in kind that objects can have.
 pub(super) struct Kind {
     pub(super) api_version: &'static str,
-    pub(super) kind: &'static str,
+    pub(super) name: &'static str,
     /// The name of its definition, such as `io.k8s.api.core.v1.Secret`.
     pub(super) definition: &'static str,
 }
@@ -23,7 +23,7 @@ macro_rules! kinds {
     ($generator:ident; $($api_version:literal $kind:literal $definition:literal: $type:ty;)*) => {
         /// All built-in kinds.
         pub(super) const KINDS: &[Kind] =
-            &[$(Kind { api_version: $api_version, kind: $kind, definition: $definition }),*];
+            &[$(Kind { api_version: $api_version, name: $kind, definition: $definition }),*];
 
         fn generate($generator: &mut SchemaGenerator) {
             $($generator.subschema_for::<$type>();)*
@@ -111,7 +111,7 @@ pub(crate) fn object_meta_schema() -> &'static Value {
 pub fn builtin_schema(api_version: &str, kind: &str) -> Option<Value> {
     let kind = KINDS
         .iter()
-        .find(|known| known.api_version == api_version && known.kind == kind)?;
+        .find(|known| known.api_version == api_version && known.name == kind)?;
     let mut schema = DEFINITIONS.get(kind.definition)?.clone();
     let mut needed = Map::new();
     collect(&schema, &mut needed);
@@ -179,7 +179,7 @@ fn complete(definitions: &mut Map<String, Value>) {
         else {
             continue;
         };
-        property.insert("x-kubernetes-list-type".to_owned(), json!(list.list_type));
+        property.insert("x-kubernetes-list-type".to_owned(), json!(list.kind));
         if !list.keys.is_empty() {
             property.insert("x-kubernetes-list-map-keys".to_owned(), json!(list.keys));
         }
@@ -226,7 +226,7 @@ fn complete(definitions: &mut Map<String, Value>) {
             let (group, version) = kind.api_version.split_once('/').unwrap_or(("", kind.api_version));
             definition.insert(
                 "x-kubernetes-group-version-kind".to_owned(),
-                json!([{"group": group, "kind": kind.kind, "version": version}]),
+                json!([{"group": group, "kind": kind.name, "version": version}]),
             );
             // The types require metadata, the API does not.
             if let Some(required) = definition.get_mut("required").and_then(Value::as_array_mut) {

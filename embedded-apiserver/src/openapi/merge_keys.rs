@@ -7,7 +7,7 @@
 pub(super) struct List {
     pub(super) definition: &'static str,
     pub(super) property: &'static str,
-    pub(super) list_type: &'static str,
+    pub(super) kind: &'static str,
     pub(super) keys: &'static [&'static str],
     pub(super) strategy: &'static str,
     pub(super) merge_key: &'static str,
@@ -18,7 +18,7 @@ macro_rules! lists {
         pub(super) const LISTS: &[List] = &[$(List {
             definition: $definition,
             property: $property,
-            list_type: $list_type,
+            kind: $list_type,
             keys: &[$($key),*],
             strategy: $strategy,
             merge_key: $merge_key,

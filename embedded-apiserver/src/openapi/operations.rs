@@ -196,6 +196,7 @@ impl Builder<'_> {
     }
 
     /// One operation; `kind` is the group, version and kind it is about if that is not the resource's own.
+    #[allow(clippy::too_many_arguments)] // each is a distinct part of an operation
     fn operation(
         &self,
         verb: &str,

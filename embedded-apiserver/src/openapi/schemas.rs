@@ -62,7 +62,7 @@ fn name_of_kind(resource: &ResourceInfo, kind: &str) -> String {
     if resource.schema.is_none()
         && let Some(known) = KINDS
             .iter()
-            .find(|known| known.api_version == api_version && known.kind == kind)
+            .find(|known| known.api_version == api_version && known.name == kind)
     {
         return known.definition.to_owned();
     }
@@ -73,7 +73,7 @@ fn name_of_kind(resource: &ResourceInfo, kind: &str) -> String {
 
 pub(super) struct Schemas {
     dialect: Dialect,
-    schemas: Map<String, Value>,
+    written: Map<String, Value>,
     needed: Map<String, Value>,
 }
 
@@ -81,7 +81,7 @@ impl Schemas {
     pub(super) fn new(dialect: Dialect) -> Self {
         let mut schemas = Self {
             dialect,
-            schemas: Map::new(),
+            written: Map::new(),
             needed: Map::new(),
         };
         // What the operations of every resource refer to.
@@ -101,13 +101,13 @@ impl Schemas {
         match &resource.schema {
             Some(schema) => {
                 let schema = self.custom(resource, schema);
-                self.schemas.insert(name.clone(), schema);
+                self.written.insert(name.clone(), schema);
             }
             None => self.need(&name),
         }
         if resource.verbs.iter().any(|verb| verb == "list") {
             let list = self.list(resource, &name);
-            self.schemas.insert(list_name_of(resource), list);
+            self.written.insert(list_name_of(resource), list);
         }
         if resource.scale {
             self.need("io.k8s.api.autoscaling.v1.Scale");
@@ -125,7 +125,7 @@ impl Schemas {
             "type": "object",
             "required": ["items"],
             "properties": {
-                "apiVersion": self.meta_property("apiVersion"),
+                "apiVersion": Self::meta_property("apiVersion"),
                 "items": {
                     "description": format!(
                         "List of {}. More info: \
@@ -135,7 +135,7 @@ impl Schemas {
                     "type": "array",
                     "items": self.dialect.reference(name),
                 },
-                "kind": self.meta_property("kind"),
+                "kind": Self::meta_property("kind"),
                 "metadata": self.dialect.described(
                     LIST_META,
                     "Standard list metadata. More info: \
@@ -147,7 +147,7 @@ impl Schemas {
     }
 
     /// `apiVersion` and `kind` as every object documents them.
-    fn meta_property(&self, name: &str) -> Value {
+    fn meta_property(name: &str) -> Value {
         DEFINITIONS
             .get("io.k8s.api.core.v1.Secret")
             .and_then(|secret| secret["properties"].get(name))
@@ -167,8 +167,8 @@ impl Schemas {
              https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#metadata",
         );
         let properties = [
-            ("apiVersion", self.meta_property("apiVersion")),
-            ("kind", self.meta_property("kind")),
+            ("apiVersion", Self::meta_property("apiVersion")),
+            ("kind", Self::meta_property("kind")),
             ("metadata", metadata),
         ];
         if let Some(map) = schema.as_object_mut() {
@@ -195,9 +195,9 @@ impl Schemas {
     pub(super) fn finish(mut self) -> Map<String, Value> {
         for (name, mut definition) in self.needed {
             rewrite(&mut definition, self.dialect);
-            self.schemas.entry(name).or_insert(definition);
+            self.written.entry(name).or_insert(definition);
         }
-        self.schemas
+        self.written
     }
 }
 

@@ -49,13 +49,13 @@ fn built_in() -> Vec<ResourceInfo> {
             ResourceInfo {
                 group: group.to_owned(),
                 version: version.to_owned(),
-                kind: kind.kind.to_owned(),
-                list_kind: format!("{}List", kind.kind),
-                plural: format!("{}s", kind.kind.to_lowercase()),
-                namespaced: kind.kind != "Namespace" && kind.kind != "Node",
+                kind: kind.name.to_owned(),
+                list_kind: format!("{}List", kind.name),
+                plural: format!("{}s", kind.name.to_lowercase()),
+                namespaced: kind.name != "Namespace" && kind.name != "Node",
                 verbs: all_verbs(),
-                eviction: kind.kind == "Pod",
-                status: kind.kind == "Node",
+                eviction: kind.name == "Pod",
+                status: kind.name == "Node",
                 ..ResourceInfo::default()
             }
         })
@@ -213,7 +213,7 @@ fn every_line_of_the_merge_table_finds_its_list() {
         let definition = builtin::DEFINITIONS.get(list.definition);
         let property = definition.and_then(|definition| definition["properties"].get(list.property));
         let property = property.unwrap_or_else(|| panic!("{} has no {}", list.definition, list.property));
-        assert_eq!(property["x-kubernetes-list-type"], list.list_type);
+        assert_eq!(property["x-kubernetes-list-type"], list.kind);
         assert_eq!(property["type"], "array");
     }
     for name in merge_keys::ATOMIC_MAPS {
@@ -221,7 +221,7 @@ fn every_line_of_the_merge_table_finds_its_list() {
     }
     for kind in builtin::KINDS {
         assert!(
-            builtin_schema(kind.api_version, kind.kind).is_some(),
+            builtin_schema(kind.api_version, kind.name).is_some(),
             "{}",
             kind.definition
         );

@@ -34,8 +34,6 @@ pub(crate) enum Format {
     Date,
     Duration,
     DateTime,
-    ShortName,
-    LongName,
 }
 
 impl Format {
@@ -66,8 +64,6 @@ impl Format {
             "date" => Self::Date,
             "duration" => Self::Duration,
             "datetime" => Self::DateTime,
-            "k8sshortname" => Self::ShortName,
-            "k8slongname" => Self::LongName,
             _ => return None,
         })
     }
@@ -99,8 +95,6 @@ impl Format {
             Self::Date => "date",
             Self::Duration => "duration",
             Self::DateTime => "date-time",
-            Self::ShortName => "k8s-short-name",
-            Self::LongName => "k8s-long-name",
         }
     }
 
@@ -111,32 +105,32 @@ impl Format {
             Self::Uri => is_request_uri(text),
             Self::Email => is_email(text),
             Self::Hostname => {
-                text.len() <= 255 && text.split('.').all(|label| label.len() <= 63) && matches(&PATTERNS.hostname, text)
+                text.len() <= 255
+                    && text.split('.').all(|label| label.len() <= 63)
+                    && matches(PATTERNS.hostname.as_ref(), text)
             }
             Self::Ipv4 => text.parse::<Ipv4Addr>().is_ok(),
             Self::Ipv6 => text.contains(':') && text.parse::<Ipv6Addr>().is_ok(),
             Self::Cidr => is_cidr(text),
             Self::Mac => is_mac(text),
-            Self::Uuid => matches(&PATTERNS.uuid, text),
-            Self::Uuid3 => matches(&PATTERNS.uuid3, text),
-            Self::Uuid4 => matches(&PATTERNS.uuid4, text),
-            Self::Uuid5 => matches(&PATTERNS.uuid5, text),
+            Self::Uuid => matches(PATTERNS.uuid.as_ref(), text),
+            Self::Uuid3 => matches(PATTERNS.uuid3.as_ref(), text),
+            Self::Uuid4 => matches(PATTERNS.uuid4.as_ref(), text),
+            Self::Uuid5 => matches(PATTERNS.uuid5.as_ref(), text),
             Self::Isbn => is_isbn10(text) || is_isbn13(text),
             Self::Isbn10 => is_isbn10(text),
             Self::Isbn13 => is_isbn13(text),
             Self::CreditCard => is_credit_card(text),
-            Self::SocialSecurityNumber => matches(&PATTERNS.social_security_number, text),
-            Self::HexColor => matches(&PATTERNS.hex_color, text),
-            Self::RgbColor => matches(&PATTERNS.rgb_color, text),
-            Self::Byte => base64::engine::general_purpose::STANDARD.decode(text).is_ok(),
+            Self::SocialSecurityNumber => matches(PATTERNS.social_security_number.as_ref(), text),
+            Self::HexColor => matches(PATTERNS.hex_color.as_ref(), text),
+            Self::RgbColor => matches(PATTERNS.rgb_color.as_ref(), text),
+            Self::Byte => !text.is_empty() && base64::engine::general_purpose::STANDARD.decode(text).is_ok(),
             Self::Password => true,
             Self::Date => text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok(),
             Self::Duration => is_duration(text),
             Self::DateTime => {
-                matches(&PATTERNS.date_time, text) && text.to_uppercase().parse::<jiff::Timestamp>().is_ok()
+                matches(PATTERNS.date_time.as_ref(), text) && text.to_uppercase().parse::<jiff::Timestamp>().is_ok()
             }
-            Self::ShortName => matches(&PATTERNS.short_name, text) && text.len() <= 63,
-            Self::LongName => crate::selector::dns_subdomain_errors(text).is_empty(),
         }
     }
 }
@@ -153,13 +147,14 @@ struct Patterns {
     credit_card: Option<Regex>,
     date_time: Option<Regex>,
     duration: Option<Regex>,
-    short_name: Option<Regex>,
+    number_with_unit: Option<Regex>,
 }
 
 static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
     let compile = |pattern: &str| Regex::new(pattern).ok();
     let component = r"\s*([01]?[0-9]?[0-9]|2[0-4][0-9]|25[0-5])\s*";
     Patterns {
+        number_with_unit: compile(r"[0-9]+\s*([A-Za-zµ]+)"),
         hostname: compile(concat!(
             r"^([a-zA-Z0-9\p{S}\p{L}]((-?[a-zA-Z0-9\p{S}\p{L}]{0,62})?)|",
             r"([a-zA-Z0-9\p{S}\p{L}](([a-zA-Z0-9-\p{S}\p{L}]{0,61}[a-zA-Z0-9\p{S}\p{L}])?)(\.)){1,}([a-zA-Z\p{L}]){2,63})$"
@@ -179,12 +174,11 @@ static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
             r"(?i)^[0-9]{4}-[0-9]{2}-[0-9]{2}t[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(z|[+-][0-9]{2}:[0-9]{2})$",
         ),
         duration: compile(r"^[+-]?((([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+|0)$"),
-        short_name: compile("^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"),
     }
 });
 
-fn matches(pattern: &Option<Regex>, text: &str) -> bool {
-    pattern.as_ref().is_some_and(|pattern| pattern.is_match(text))
+fn matches(pattern: Option<&Regex>, text: &str) -> bool {
+    pattern.is_some_and(|pattern| pattern.is_match(text))
 }
 
 /// An absolute URI or an absolute path, without fragments being told apart.
@@ -300,7 +294,7 @@ fn is_isbn13(text: &str) -> bool {
 
 fn is_credit_card(text: &str) -> bool {
     let digits: String = text.chars().filter(char::is_ascii_digit).collect();
-    if !matches(&PATTERNS.credit_card, &digits) {
+    if !matches(PATTERNS.credit_card.as_ref(), &digits) {
         return false;
     }
     let sum: u32 = digits
@@ -314,47 +308,33 @@ fn is_credit_card(text: &str) -> bool {
             _ => digit * 2,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
-/// A Go duration, or numbers with units written out such as `22 ns` or `3 days`.
+/// A Go duration, or any text in which a number with a unit such as `22 ns` or `3 days` occurs.
 fn is_duration(text: &str) -> bool {
-    if matches(&PATTERNS.duration, text) {
+    if matches(PATTERNS.duration.as_ref(), text) {
         return true;
     }
-    const UNITS: [&str; 28] = [
-        "ns",
-        "nano",
-        "nanos",
-        "nanosecond",
-        "nanoseconds",
-        "us",
-        "µs",
-        "micro",
-        "micros",
-        "microsecond",
-        "microseconds",
-        "ms",
-        "milli",
-        "millis",
-        "millisecond",
-        "milliseconds",
-        "s",
-        "sec",
-        "secs",
-        "second",
-        "seconds",
-        "m",
-        "min",
-        "mins",
-        "minute",
-        "minutes",
-        "h",
-        "hr",
+    // Of each unit, the last spelling may go on: `3 days`, `5 minutes`.
+    const UNITS: [&[&str]; 8] = [
+        &["ns", "nano"],
+        &["us", "µs", "micro"],
+        &["ms", "milli"],
+        &["s", "sec"],
+        &["m", "min"],
+        &["h", "hr", "hour"],
+        &["d", "day"],
+        &["w", "wk", "week"],
     ];
-    const MORE_UNITS: [&str; 9] = ["hour", "hours", "d", "day", "days", "w", "wk", "week", "weeks"];
-    let trimmed = text.trim();
-    let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
-    let unit = trimmed[digits..].trim_start();
-    digits > 0 && (UNITS.contains(&unit) || MORE_UNITS.contains(&unit))
+    let numbers = PATTERNS
+        .number_with_unit
+        .iter()
+        .flat_map(|pattern| pattern.captures_iter(text));
+    numbers.filter_map(|captures| captures.get(1)).any(|unit| {
+        let unit = unit.as_str().to_lowercase();
+        UNITS.iter().any(|spellings| {
+            spellings.contains(&unit.as_str()) || spellings.last().is_some_and(|last| unit.starts_with(last))
+        })
+    })
 }

@@ -157,6 +157,13 @@ impl Schema {
             }
         };
         if let Some(default) = &node.default {
+            if prune::has_unknown(self, id, default) {
+                causes.push(Cause::invalid(
+                    &below("default"),
+                    default,
+                    "must not have unknown fields",
+                ));
+            }
             causes.extend(validate::validate(self, id, &below("default"), default, None));
         }
         for (name, child) in &node.properties {

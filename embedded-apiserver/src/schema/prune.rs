@@ -24,6 +24,17 @@ pub(super) fn prune(schema: &Schema, object: &mut Value) -> Vec<String> {
     pruner.unknown
 }
 
+/// Whether a value of some node in the schema has fields that its node does not know.
+pub(super) fn has_unknown(schema: &Schema, id: NodeId, value: &Value) -> bool {
+    let mut pruner = Pruner {
+        schema,
+        path: String::new(),
+        unknown: Vec::new(),
+    };
+    pruner.value(&mut value.clone(), Some(id), false);
+    !pruner.unknown.is_empty()
+}
+
 struct Pruner<'schema> {
     schema: &'schema Schema,
     path: String,

@@ -189,7 +189,7 @@ impl Checker {
                 "atomic" | "map" => {}
                 "set" => self.set_items(path, schema),
                 _ => {
-                    let allowed = ["atomic", "map", "set"].map(str::to_owned);
+                    let allowed = ["atomic", "set", "map"].map(str::to_owned);
                     let field = child(path, "x-kubernetes-list-type");
                     self.causes
                         .push(Cause::not_supported(&field, &json!(list_type), &allowed));
@@ -494,7 +494,9 @@ impl Checker {
     }
 
     fn complete_nested(&mut self, path: &str, position: &str, nested: &Value, outer: &Value) {
-        for (name, property) in members(nested, "properties") {
+        // Where the structural part lists no properties at all, nothing is said of them.
+        let listed = outer.get("properties").is_some();
+        for (name, property) in members(nested, "properties").filter(|_| listed) {
             let field = format!("{}[{name}]", child(path, "properties"));
             match outer.get("properties").and_then(|properties| properties.get(name)) {
                 Some(known) => self.complete_nested(&field, position, property, known),

@@ -112,7 +112,13 @@ impl Walk<'_> {
         if let Some(format) = node.format {
             let textual = matches!(value, Value::String(_) | Value::Array(_));
             if !textual && !fits {
-                outcome.push(refuse(format.name(), ""));
+                // What is printed is the format that the real server sees in the value.
+                let seen = match kind {
+                    Types::INTEGER => "int64",
+                    Types::NUMBER => "float64",
+                    _ => "",
+                };
+                outcome.push(refuse(format.name(), seen));
                 return;
             }
             if textual && !node.types.contains(Types::NUMBER.union(Types::INTEGER)) {
@@ -252,14 +258,15 @@ impl Walk<'_> {
             None => float.partial_cmp(&limit).unwrap_or(std::cmp::Ordering::Equal),
         };
         if let Some(factor) = node.multiple_of {
+            let factor = bound(factor);
             let multiple = match integer {
-                Some(integer) if factor.fract() == 0.0 && factor != 0.0 => integer % (factor as i64) == 0,
-                _ => ((float / factor) - (float / factor).round()).abs() < 1e-9,
+                Some(integer) => factor < 1.0 || integer % (factor as i64) == 0,
+                None => ((float / factor) - (float / factor).round()).abs() < 1e-9,
             };
             if factor <= 0.0 {
                 refuse(format!(
                     "factor MultipleOf declared for {path} must be positive: {}",
-                    go_float(factor)
+                    shown(factor)
                 ));
             } else if !multiple {
                 refuse(format!("{path} in body should be a multiple of {}", shown(factor)));

@@ -84,7 +84,7 @@ impl FieldSelector {
             let equal = match value {
                 None | Some(Value::Null) => requirement.value.is_empty(),
                 Some(Value::String(text)) => *text == requirement.value,
-                Some(other) => other.to_string() == requirement.value,
+                Some(other) => requirement.value == other.to_string(),
             };
             equal != requirement.negated
         })

@@ -69,7 +69,7 @@ impl LabelRequirement {
                 errors.push(format!(
                     "values: Invalid value: {}: exact-match compatibility requires one single value",
                     listed()
-                ))
+                ));
             }
             Operator::Exists | Operator::DoesNotExist if !values.is_empty() => errors.push(format!(
                 "values: Invalid value: {}: values set must be empty for exists and does not exist",

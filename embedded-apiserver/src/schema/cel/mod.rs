@@ -83,7 +83,7 @@ fn parse(source: &str) -> Result<IdedExpr, String> {
                         source,
                         line as usize,
                         column as usize,
-                        &format!("Syntax error: {}", error.msg),
+                        &format!("Syntax error: {}", error.msg.trim_start_matches("Syntax error: ")),
                     )
                 })
                 .collect();
