@@ -1,6 +1,8 @@
 //! A provider that panics and spills secrets when it is told to: for the tests across
 //! processes. Not for: learning from it (see `minimal`).
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unnecessary_wraps, clippy::manual_assert)] // a test may panic
+
 #[path = "../tests/support/mod.rs"]
 mod support;
 

@@ -122,7 +122,7 @@ impl Bounds {
             string(&mut failure.reason);
             self.message(&mut failure.message);
         }
-        self.artefacts(artefacts);
+        bound_artefacts(artefacts);
         if provider_state.len() > MAX_PROVIDER_STATE_BYTES {
             // A hint that may be lost; losing the whole answer for it would be worse.
             tracing::error!(
@@ -130,14 +130,6 @@ impl Bounds {
                 "the provider answered a provider_state above {MAX_PROVIDER_STATE_BYTES} bytes; it is dropped"
             );
             provider_state.clear();
-        }
-    }
-
-    fn artefacts(&self, artefacts: &mut Vec<v1::Artefact>) {
-        artefacts.truncate(MAX_ENTRIES);
-        for artefact in artefacts {
-            string(&mut artefact.r#type);
-            artefact.id = bounded_text(&artefact.id, MAX_PROVIDER_ID_BYTES);
         }
     }
 
@@ -154,7 +146,7 @@ impl Bounds {
                 mut remaining,
             } => {
                 self.message(&mut message);
-                self.artefacts(&mut remaining);
+                bound_artefacts(&mut remaining);
                 Removal {
                     state: v1::DeletionState::InProgress,
                     message,
@@ -259,6 +251,14 @@ pub(crate) struct Removal {
     pub(crate) message: String,
     pub(crate) poll_after: Option<prost_types::Duration>,
     pub(crate) remaining: Vec<v1::Artefact>,
+}
+
+fn bound_artefacts(artefacts: &mut Vec<v1::Artefact>) {
+    artefacts.truncate(MAX_ENTRIES);
+    for artefact in artefacts {
+        string(&mut artefact.r#type);
+        artefact.id = bounded_text(&artefact.id, MAX_PROVIDER_ID_BYTES);
+    }
 }
 
 fn string(text: &mut String) {

@@ -1,6 +1,8 @@
 //! Mutations over a real socket: they outlive their calls, keep their order, and stay
 //! within bounds.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unnecessary_wraps, clippy::manual_assert)] // a test may panic
+
 mod support;
 
 use provider_sdk::v1::{DeletionState, Effect, ErrorReason, Presence};

@@ -1,6 +1,8 @@
 //! A provider as a process: flags, signals, logs, metrics and traces, and that no
 //! secret is in any of them.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unnecessary_wraps, clippy::manual_assert)] // a test may panic
+
 mod support;
 
 use std::io::{Read, Write};

@@ -1,5 +1,7 @@
 //! Discovery, identity, health, reflection, streams, sockets, TLS and the end.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unnecessary_wraps, clippy::manual_assert)] // a test may panic
+
 mod support;
 
 use std::os::unix::fs::{FileTypeExt, MetadataExt};

@@ -112,7 +112,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
         // An integer beyond 64 bits arrives here already rounded.
         const BEYOND_64_BITS: f64 = 18_446_744_073_709_551_616.0;
-        if value >= BEYOND_64_BITS || value < -BEYOND_64_BITS / 2.0 {
+        if !(-BEYOND_64_BITS / 2.0..BEYOND_64_BITS).contains(&value) {
             let pointer = self.0.pointer();
             self.0.report(Diagnostic::error(
                 pointer,
@@ -214,9 +214,8 @@ mod tests {
 
     #[test]
     fn the_number_of_diagnostics_is_bounded() {
-        let many: String = (0..500).map(|n| format!("\"k{n}\":1,\"k{n}\":1,")).collect();
-        let json = format!("{{{}\"z\":1}}", many);
-        assert_eq!(pointers(&json).len(), MAX_DIAGNOSTICS);
+        let many: Vec<String> = (0..500).map(|n| format!("\"k{n}\":1,\"k{n}\":1")).collect();
+        assert_eq!(pointers(&format!("{{{}}}", many.join(","))).len(), MAX_DIAGNOSTICS);
     }
 
     proptest! {

@@ -34,11 +34,14 @@ pub trait Config: DeserializeOwned + JsonSchema + Clone + fmt::Debug + Send + Sy
     }
 }
 
+/// How a document of one version becomes the current type.
+pub(crate) type Read<C> = Arc<dyn Fn(&serde_json::Value) -> Result<C, Diagnostic> + Send + Sync>;
+
 /// A former version of a config kind, with its own type and the way to the current one.
 pub struct OlderVersion<C> {
     pub(crate) version: &'static str,
     pub(crate) schema: fn() -> schemars::Schema,
-    pub(crate) read: Arc<dyn Fn(&serde_json::Value) -> Result<C, Diagnostic> + Send + Sync>,
+    pub(crate) read: Read<C>,
 }
 
 impl<C: Config> OlderVersion<C> {

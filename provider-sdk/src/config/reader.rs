@@ -12,13 +12,10 @@ use actuator_proto::limits::{MAX_CONFIG_BYTES, MAX_DIAGNOSTICS, MAX_PAGE_BYTES};
 use actuator_proto::v1::{self, ErrorReason};
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{ValidationError, Validator};
-use serde_json::Value;
 
 use super::document::{self, escape};
-use super::{Config, ConfigHint, invalid, schema};
+use super::{Config, ConfigHint, Read, invalid, schema};
 use crate::answer::Diagnostic;
-
-type Read<C> = Arc<dyn Fn(&Value) -> Result<C, Diagnostic> + Send + Sync>;
 
 /// Reads the configs of one kind, in every version that is understood.
 pub(crate) struct ConfigReader<C> {

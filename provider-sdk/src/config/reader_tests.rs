@@ -263,7 +263,7 @@ fn the_schema_that_is_handed_out_is_closed_too() {
     let reader = reader();
     let (schema, digest) = reader.schema("v2").expect("v2");
     assert_eq!(digest, sha256(schema));
-    let schema: Value = serde_json::from_slice(schema).expect("JSON");
+    let schema: serde_json::Value = serde_json::from_slice(schema).expect("JSON");
     assert_eq!(schema["$schema"], json!("https://json-schema.org/draft/2020-12/schema"));
     let document = json!({"size": "s", "unknown": 1});
     assert!(!jsonschema::draft202012::is_valid(&schema, &document));

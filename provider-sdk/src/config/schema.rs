@@ -65,18 +65,22 @@ impl Closer {
         }
         for keyword in ["allOf", "anyOf", "oneOf"] {
             if let Some(Value::Array(schemas)) = object.get_mut(keyword) {
-                schemas.iter_mut().for_each(|schema| self.visit(schema, inner));
+                for schema in schemas {
+                    self.visit(schema, inner);
+                }
             }
         }
         for keyword in ["properties", "patternProperties", "$defs"] {
             if let Some(Value::Object(schemas)) = object.get_mut(keyword) {
-                schemas
-                    .values_mut()
-                    .for_each(|schema| self.visit(schema, Position::Own));
+                for schema in schemas.values_mut() {
+                    self.visit(schema, Position::Own);
+                }
             }
         }
         if let Some(Value::Array(schemas)) = object.get_mut("prefixItems") {
-            schemas.iter_mut().for_each(|schema| self.visit(schema, Position::Own));
+            for schema in schemas {
+                self.visit(schema, Position::Own);
+            }
         }
         for keyword in ["items", "additionalProperties", "contains"] {
             if let Some(schema) = object.get_mut(keyword) {

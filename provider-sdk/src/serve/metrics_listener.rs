@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 /// Scrapers at a time.
 const MAX_CONNECTIONS: usize = 16;
 /// How long a scrape, or a pause between two, may take.
-const MAX_CONNECTION_AGE: Duration = Duration::from_secs(120);
+const MAX_CONNECTION_AGE: Duration = Duration::from_mins(2);
 
 /// What a scrape gives.
 pub(crate) type Scrape = Arc<dyn Fn() -> String + Send + Sync>;

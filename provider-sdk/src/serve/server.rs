@@ -46,7 +46,7 @@ const MAX_HEADER_BYTES: u32 = 16 * 1024;
 /// An unanswered keep-alive ends the connection after this long.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long running mutations are waited for at the end, unless told otherwise.
-const DRAIN: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_mins(1);
 /// How long connections may take to close once nothing runs any more.
 const CLOSE: Duration = Duration::from_secs(2);
 

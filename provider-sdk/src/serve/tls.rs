@@ -161,7 +161,7 @@ impl Tls {
                     current.content = content;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the TLS files have changed and cannot be used; the former ones stay in use")
+                    tracing::warn!(%error, "the TLS files have changed and cannot be used; the former ones stay in use");
                 }
             }
         }

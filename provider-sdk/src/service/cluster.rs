@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status, async_trait};
 
 use super::core::{Core, Outcome, Service, not_advertised, nothing_to_validate, secrets_of};
 use crate::answer::Existence;
+use crate::outgoing::Bounds;
 use crate::provider::Provider;
 use crate::telemetry::calls::{About, Method, Weight};
 
@@ -162,8 +163,7 @@ impl<P: Provider> ClusterService for Service<P> {
             |provider, context, request, bounds| async move {
                 let size = request.page.size;
                 let page = provider.list_clusters(&context, request).await?;
-                let (clusters, next_page_token) =
-                    bounds.page(page, size, |bounds, item| bounds.listed_cluster(item))?;
+                let (clusters, next_page_token) = bounds.page(page, size, Bounds::listed_cluster)?;
                 Ok(v1::ListClustersResponse {
                     clusters,
                     next_page_token,

@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status, async_trait};
 use super::core::{Core, Outcome, Service, not_advertised, nothing_to_validate, secrets_of, too_many};
 use super::streams;
 use crate::answer::Existence;
+use crate::outgoing::Bounds;
 use crate::provider::Provider;
 use crate::telemetry::calls::{About, Method, Weight, outgoing};
 
@@ -169,8 +170,7 @@ impl<P: Provider> MachineService for Service<P> {
             |provider, context, request, bounds| async move {
                 let size = request.page.size;
                 let page = provider.list_machines(&context, request).await?;
-                let (machines, next_page_token) =
-                    bounds.page(page, size, |bounds, item| bounds.listed_machine(item))?;
+                let (machines, next_page_token) = bounds.page(page, size, Bounds::listed_machine)?;
                 Ok(v1::ListMachinesResponse {
                     machines,
                     next_page_token,
@@ -263,8 +263,7 @@ impl<P: Provider> MachineService for Service<P> {
             |provider, context, request, bounds| async move {
                 let size = request.page.size;
                 let page = provider.list_machine_types(&context, request).await?;
-                let (machine_types, next_page_token) =
-                    bounds.page(page, size, |bounds, item| bounds.machine_type(item))?;
+                let (machine_types, next_page_token) = bounds.page(page, size, Bounds::machine_type)?;
                 Ok(v1::ListMachineTypesResponse {
                     machine_types,
                     next_page_token,

@@ -22,8 +22,8 @@ use crate::secrets::Secrets;
 use crate::telemetry::calls::outgoing;
 use crate::telemetry::metrics::Metrics;
 
-/// A bookmark comes this much before it must.
-const HASTE: Duration = Duration::from_secs(5);
+/// A bookmark comes this long after the last one: some seconds before it must.
+const SILENCE: Duration = BOOKMARK_INTERVAL.saturating_sub(Duration::from_secs(5));
 
 struct Watch {
     events: WatchStream,
@@ -53,7 +53,7 @@ pub(crate) fn watch(
         metrics,
         shutdown,
         resume_token: None,
-        next_bookmark: Instant::now() + (BOOKMARK_INTERVAL - HASTE),
+        next_bookmark: Instant::now() + SILENCE,
         ended: false,
         span,
         _place: place,
@@ -83,7 +83,7 @@ impl Watch {
                     }
                 },
                 () = tokio::time::sleep_until(self.next_bookmark) => {
-                    self.next_bookmark = Instant::now() + (BOOKMARK_INTERVAL - HASTE);
+                    self.next_bookmark = Instant::now() + SILENCE;
                     if let Some(token) = self.resume_token.clone() {
                         // An older token only repeats events: always safe to give.
                         break Ok(WatchEvent::Bookmark(token));
@@ -107,7 +107,7 @@ impl Watch {
         let mut token = |token: String| {
             let token = self.bounds.resume_token(token)?;
             self.resume_token = Some(token.clone());
-            self.next_bookmark = Instant::now() + (BOOKMARK_INTERVAL - HASTE);
+            self.next_bookmark = Instant::now() + SILENCE;
             Ok::<_, ActuatorError>(token)
         };
         Ok(match event {
@@ -165,3 +165,7 @@ fn chunks(piece: Result<Bytes, ActuatorError>) -> Vec<Result<Bytes, ActuatorErro
             .collect(),
     }
 }
+
+#[cfg(test)]
+#[path = "streams_tests.rs"]
+mod tests;
