@@ -104,6 +104,14 @@ pub(crate) enum Knowledge<Status> {
     },
 }
 
+/// What was known of mutations before the one in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct BeforeMutation {
+    attempted: bool,
+    uncertain: bool,
+    last: Option<Timestamp>,
+}
+
 /// How far the deletion is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Deletion {
@@ -150,6 +158,10 @@ pub struct Observation<Status> {
     pub(crate) not_before: Option<Timestamp>,
     /// Whether this process has sent a Create, whatever became of it.
     pub(crate) create_attempted: bool,
+    /// Whether it has sent one that may have made something.
+    pub(crate) create_uncertain: bool,
+    /// What to go back to when the mutation in flight turns out to have changed nothing.
+    before_mutation: Option<BeforeMutation>,
     /// When a mutation was last known to be running: for the read-after-write window
     /// from then on, reads may show the old state.
     pub(crate) last_mutation: Option<Timestamp>,
@@ -177,6 +189,8 @@ impl<Status> Default for Observation<Status> {
             troubles: Vec::new(),
             not_before: None,
             create_attempted: false,
+            create_uncertain: false,
+            before_mutation: None,
             last_mutation: None,
             doubt: false,
             update_sent: None,
@@ -203,11 +217,17 @@ const MAX_EXHAUSTED: usize = 64;
 impl<Status: ProviderStatus> Observation<Status> {
     /// The executor sends this operation now.
     pub fn started(&mut self, operation: Operation, now: Timestamp) {
+        if operation.call.is_mutation() {
+            self.before_mutation = Some(BeforeMutation {
+                attempted: self.create_attempted,
+                uncertain: self.create_uncertain,
+                last: self.last_mutation,
+            });
+            self.last_mutation = Some(now);
+        }
         if matches!(operation.call, Call::Create { .. }) {
             self.create_attempted = true;
-        }
-        if operation.call.is_mutation() {
-            self.last_mutation = Some(now);
+            self.create_uncertain = true;
         }
         self.in_flight = Some(InFlight {
             operation,
@@ -328,6 +348,12 @@ impl<Status: ProviderStatus> Observation<Status> {
             (Presence::Present | Presence::Terminating, Some(status)) => {
                 self.doubt = false;
                 self.poll_after(status.poll_after(), now);
+                // What failed has been reached all the same.
+                self.troubles.retain(|trouble| match &trouble.operation.call {
+                    Call::Create { .. } => false,
+                    Call::Update => trouble.operation.basis.digest != status.observed_digest(),
+                    Call::Validate | Call::Delete | Call::Exists | Call::SetEndpointMembers(_) => true,
+                });
                 // Said to be gone, and there: the deletion begins anew.
                 self.deletion_failed_to_last |= matches!(self.deletion, Some(Deletion::Gone(_)));
                 self.deletion = None;
@@ -362,7 +388,18 @@ impl<Status: ProviderStatus> Observation<Status> {
                 self.exhausted.push((domain, plus(now, *after)));
             }
         }
-        if operation.call.is_mutation() && (!failure.is_final() || needs_a_look(&failure)) {
+        let nothing_changed = failure.is_final() && !needs_a_look(&failure);
+        if nothing_changed
+            && operation.call.is_mutation()
+            && let Some(before) = self.before_mutation.take()
+        {
+            self.last_mutation = before.last;
+            self.create_uncertain = before.uncertain;
+            if matches!(failure.outcome, Outcome::NotSent { .. }) {
+                self.create_attempted = before.attempted;
+            }
+        }
+        if operation.call.is_mutation() && !nothing_changed {
             // What is known was learned before the call: ABSENT no longer counts.
             self.doubt = true;
             if matches!(self.knowledge, Knowledge::Absent { .. }) {

@@ -67,7 +67,7 @@ fn not_there(case: &Case<'_>) -> Plan {
     let settled = case.settled(provider);
     match &observation.knowledge {
         Knowledge::Nothing
-            if !observation.doubt && !was_made && case.view.witnessed_birth && !observation.create_attempted => {}
+            if !observation.doubt && !was_made && case.view.witnessed_birth && !observation.create_uncertain => {}
         Knowledge::Absent {
             first_asked,
             last_asked,

@@ -63,7 +63,8 @@ pub(super) fn plan(case: &Case<'_>) -> Plan {
         return case.wait(
             case.status_refused(failure.condition_reason(), failure.sentence()),
             failure.sentence(),
-        );
+        )
+        .with_failure_event(case, "FailedCreate", "Create");
     }
     if !case.has_finalizer() {
         let mut plan = case.wait(case.before.clone(), "the finalizer goes on before the first call");
@@ -116,7 +117,7 @@ fn look_first(case: &Case<'_>, provider: &Snapshot) -> Option<Plan> {
     let settled = case.settled(provider);
     let from = match &observation.knowledge {
         Knowledge::Absent { last_asked, .. } if !observation.doubt && *last_asked >= settled => return None,
-        Knowledge::Nothing if !observation.doubt && case.view.witnessed_birth && !observation.create_attempted => {
+        Knowledge::Nothing if !observation.doubt && case.view.witnessed_birth && !observation.create_uncertain => {
             return None;
         }
         // It was not there, too early to count.
@@ -140,7 +141,8 @@ fn validate(case: &Case<'_>) -> Option<Plan> {
         Some(Verdict::Invalid(sentence)) => Some(case.wait(
             case.status_refused("InvalidConfig".to_owned(), sentence.clone()),
             format!("the provider refuses the config: {sentence}"),
-        )),
+        )
+        .with_failure_event(case, "FailedCreate", "Create")),
         Some(Verdict::Asking) => Some(
             case.wait(case.before.clone(), "waits for the verdict on the config")
                 .no_later_than(case.now, plus(case.now, VERDICT_LOOK_AGAIN)),
