@@ -18,7 +18,7 @@ use crate::names::Key;
 /// The most places without capacity that are remembered.
 const MAX_EXHAUSTED: usize = 4096;
 /// The bounds of the back-off after writes that fail.
-const WRITE_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(60));
+const WRITE_BACKOFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_mins(1));
 
 /// See the module.
 #[derive(Debug, Default)]

@@ -68,7 +68,7 @@ impl Default for Options {
             lease: None,
             workers: 32,
             api_concurrency: 32,
-            resync: Duration::from_secs(600),
+            resync: Duration::from_mins(10),
             status_interval: Duration::from_secs(1),
             credentials_lifetime: Duration::from_secs(30),
             metrics_listen: None,

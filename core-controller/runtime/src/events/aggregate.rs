@@ -11,9 +11,9 @@ use fnv::FnvHashMap;
 use tokio::time::Instant;
 
 /// Events that follow an equal one within this time are added to it.
-pub const SERIES_WINDOW: Duration = Duration::from_secs(600);
+pub const SERIES_WINDOW: Duration = Duration::from_mins(10);
 /// How often the count of a series is written.
-pub const SERIES_INTERVAL: Duration = Duration::from_secs(120);
+pub const SERIES_INTERVAL: Duration = Duration::from_mins(2);
 /// How many series are known at a time.
 const MAX_SERIES: usize = 2048;
 

@@ -65,7 +65,7 @@ pub fn decide(
     }
     Decision::Wait {
         holder: holder.to_owned(),
-        after: settings.retry_period.min(duration - unchanged),
+        after: settings.retry_period.min(duration.saturating_sub(unchanged)),
     }
 }
 

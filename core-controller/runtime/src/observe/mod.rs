@@ -54,7 +54,7 @@ const WATCH_SECONDS: u32 = 290;
 /// A watch without any event or bookmark for this long is taken for dead.
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
 /// How long a streamed list may pause, and how long a page may take.
-const LIST_DEADLINE: Duration = Duration::from_secs(60);
+const LIST_DEADLINE: Duration = Duration::from_mins(1);
 /// Bounds of the back-off after an error.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// So many lists in a row older than what is known mean that the storage was reset.

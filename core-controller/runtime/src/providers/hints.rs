@@ -62,7 +62,8 @@ pub struct Hints {
 
 impl std::fmt::Debug for Hints {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hints").field("streams", &self.streams.lock().len()).finish()
+        f.debug_struct("Hints").field("streams", &self.streams.lock().len())
+            .finish_non_exhaustive()
     }
 }
 

@@ -115,7 +115,7 @@ impl<K: Queued> WorkQueue<K> {
             return;
         }
         // A delay of centuries is for ever; the clock cannot add it.
-        let at = Instant::now() + delay.min(Duration::from_secs(86_400));
+        let at = Instant::now() + delay.min(Duration::from_hours(24));
         let mut state = self.shared.state.lock();
         if state.closed || state.queued.contains(&key) || state.due.get(&key).is_some_and(|known| *known <= at) {
             return;
