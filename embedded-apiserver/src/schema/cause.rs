@@ -116,6 +116,15 @@ impl Cause {
     /// The same cause with `prefix` before its field.
     #[must_use]
     pub fn under(mut self, prefix: &str) -> Self {
+        // Two messages about schemas name a second path.
+        for words in [
+            "uncorrelatable portion of the schema within ",
+            "because it is defined in ",
+        ] {
+            if let Some(position) = self.message.find(words) {
+                self.message.insert_str(position + words.len(), &format!("{prefix}."));
+            }
+        }
         self.field = if self.field.is_empty() || self.field == "<nil>" {
             prefix.to_owned()
         } else if self.field.starts_with('[') {

@@ -241,7 +241,7 @@ impl Walk<'_> {
 
     fn number(node: &Node, path: &str, number: &serde_json::Number, outcome: &mut Outcome) {
         let value = Value::Number(number.clone());
-        let mut refuse = |detail: String| outcome.push(Cause::invalid(field(path), &value, &detail));
+        let mut refuse = |blamed: &Value, detail: String| outcome.push(Cause::invalid(field(path), blamed, &detail));
         let float = number.as_f64().unwrap_or(f64::NAN);
         let integer = number.as_i64();
         // As the real one: bounds of integers are cut to integers.
@@ -264,34 +264,47 @@ impl Walk<'_> {
                 None => ((float / factor) - (float / factor).round()).abs() < 1e-9,
             };
             if factor <= 0.0 {
-                refuse(format!(
+                // The real server blames the factor.
+                let detail = format!(
                     "factor MultipleOf declared for {path} must be positive: {}",
                     shown(factor)
-                ));
+                );
+                let blamed = if integer.is_some() {
+                    json!(factor as i64)
+                } else {
+                    json!(factor)
+                };
+                refuse(&blamed, detail);
             } else if !multiple {
-                refuse(format!("{path} in body should be a multiple of {}", shown(factor)));
+                refuse(
+                    &value,
+                    format!("{path} in body should be a multiple of {}", shown(factor)),
+                );
             }
         }
         if let Some(minimum) = node.minimum.map(bound) {
             let order = compare(minimum);
             if node.exclusive_minimum && order.is_le() {
-                refuse(format!("{path} in body should be greater than {}", shown(minimum)));
+                refuse(
+                    &value,
+                    format!("{path} in body should be greater than {}", shown(minimum)),
+                );
             } else if order.is_lt() {
-                refuse(format!(
-                    "{path} in body should be greater than or equal to {}",
-                    shown(minimum)
-                ));
+                refuse(
+                    &value,
+                    format!("{path} in body should be greater than or equal to {}", shown(minimum)),
+                );
             }
         }
         if let Some(maximum) = node.maximum.map(bound) {
             let order = compare(maximum);
             if node.exclusive_maximum && order.is_ge() {
-                refuse(format!("{path} in body should be less than {}", shown(maximum)));
+                refuse(&value, format!("{path} in body should be less than {}", shown(maximum)));
             } else if order.is_gt() {
-                refuse(format!(
-                    "{path} in body should be less than or equal to {}",
-                    shown(maximum)
-                ));
+                refuse(
+                    &value,
+                    format!("{path} in body should be less than or equal to {}", shown(maximum)),
+                );
             }
         }
         outcome.matches += 1;

@@ -84,7 +84,10 @@ impl FieldSelector {
             let equal = match value {
                 None | Some(Value::Null) => requirement.value.is_empty(),
                 Some(Value::String(text)) => *text == requirement.value,
-                Some(other) => requirement.value == other.to_string(),
+                Some(other) => {
+                    let text = other.to_string();
+                    text == requirement.value
+                }
             };
             equal != requirement.negated
         })

@@ -6,7 +6,7 @@
 use super::super::cause::{Cause, go_json};
 use super::{escape, located, parse};
 use kube_cel::cel::IdedExpr;
-use kube_cel::cel::common::ast::{EntryExpr, Expr};
+use kube_cel::cel::common::ast::{EntryExpr, Expr, LiteralValue};
 use serde_json::{Value, json};
 
 /// Adds what is wrong with the rules of one schema node. `uncorrelatable` is the path of an enclosing list whose
@@ -62,6 +62,11 @@ pub(in super::super) fn check_rules(
                     walk.expression(&expression);
                     match walk.error {
                         Some(error) => causes.push(refuse(&error)),
+                        None if key == "rule" && is_never_boolean(&expression) => causes.push(Cause {
+                            reason: "FieldValueInvalid".to_owned(),
+                            message: format!("Invalid value: {shown}: cel expression must evaluate to a bool"),
+                            field: field(key),
+                        }),
                         None => return Some(expression),
                     }
                 }
@@ -146,6 +151,30 @@ fn check_texts(rule: &Value, field: &impl Fn(&str) -> String, causes: &mut Vec<C
             &value("fieldPath"),
             "must be a valid path",
         ));
+    }
+}
+
+/// Whether an expression, as it is written, cannot give a boolean.
+fn is_never_boolean(expression: &IdedExpr) -> bool {
+    match &expression.expr {
+        Expr::Literal(literal) => !matches!(literal, LiteralValue::Boolean(_)),
+        Expr::List(_) | Expr::Map(_) => true,
+        Expr::Call(call) => [
+            "_+_",
+            "_-_",
+            "_*_",
+            "_/_",
+            "_%_",
+            "-_",
+            "size",
+            "string",
+            "int",
+            "double",
+            "duration",
+            "timestamp",
+        ]
+        .contains(&call.func_name.as_str()),
+        _ => false,
     }
 }
 

@@ -13,7 +13,7 @@ use kube_cel::cel::{Context, ExecutionError, Value as Cel};
 struct TypeValue(&'static str);
 
 impl Opaque for TypeValue {
-    fn runtime_type_name(&self) -> &str {
+    fn runtime_type_name(&self) -> &'static str {
         "type"
     }
 }
