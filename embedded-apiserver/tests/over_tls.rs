@@ -1,5 +1,7 @@
 //! The server over TLS: certificates, who is let in, kubeconfig, HTTP details.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // helpers of tests are tests
+
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What clients may rely on, request by request, in the words of the real server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // helpers of tests are tests
+
 use embedded_apiserver::{ApiServer, HistoryLimits, Service};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};

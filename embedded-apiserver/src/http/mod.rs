@@ -405,7 +405,7 @@ where
 fn from_protobuf(body: &Bytes) -> Result<Bytes, ApiError> {
     let object = protobuf::decode(body).map_err(|error| match error {
         protobuf::ProtobufError::UnknownKind(_) => ApiError::unsupported_media_type(negotiate::RESOURCE_TYPES),
-        malformed => ApiError::bad_request(malformed.to_string()),
+        malformed @ protobuf::ProtobufError::Malformed(_) => ApiError::bad_request(malformed.to_string()),
     })?;
     serde_json::to_vec(&object).map(Bytes::from).map_err(ApiError::internal)
 }
@@ -454,7 +454,7 @@ fn health(path: &str, query: &[(String, String)]) -> Response<Body> {
     if !query.iter().any(|(name, _)| name == "verbose") {
         return render::whole(200, "text/plain; charset=utf-8", "ok");
     }
-    let mut text: String = CHECKS.iter().map(|check| format!("[+]{check} ok\n")).collect();
-    text.push_str(&format!("{root} check passed\n"));
+    let lines: Vec<String> = CHECKS.iter().map(|check| format!("[+]{check} ok\n")).collect();
+    let text = format!("{}{root} check passed\n", lines.concat());
     render::whole(200, "text/plain; charset=utf-8", text)
 }

@@ -24,7 +24,7 @@ const CONCURRENCY: usize = 64;
 /// How long until a failed look is repeated.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
 /// How often events are looked over.
-const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
+const EXPIRY_INTERVAL: Duration = Duration::from_mins(1);
 /// How long events live, in intervals.
 const EVENT_LIFETIME: usize = 60;
 

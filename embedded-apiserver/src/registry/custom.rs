@@ -379,7 +379,7 @@ pub fn resource(definition: &Value, revision: u64) -> Result<Resource, Vec<Cause
     for version in versions(definition) {
         made.push(make_version(version, &api_group, &kind)?);
     }
-    made.sort_by(|left, right| version_priority(&right.name).cmp(&version_priority(&left.name)));
+    made.sort_by_key(|version| std::cmp::Reverse(version_priority(&version.name)));
     Ok(Resource {
         singular: text(names, "/singular").to_owned(),
         list_kind: text(names, "/listKind").to_owned(),

@@ -97,7 +97,7 @@ impl Snapshot {
             }
         }
         for (_, versions) in &mut groups {
-            versions.sort_by(|left, right| custom::version_priority(right).cmp(&custom::version_priority(left)));
+            versions.sort_by_key(|version| std::cmp::Reverse(custom::version_priority(version)));
         }
         groups.retain(|(_, versions)| !versions.is_empty());
         groups

@@ -261,7 +261,7 @@ pub fn list(core: &Core, request: &Request) -> Result<ListReply, ApiError> {
         .map_err(|error| {
             let mut error_out = ApiError::from(error);
             if let (RevisionError::Expired { .. }, Some(start)) = (error, &start) {
-                error_out.message = EXPIRED_CONTINUE.to_owned();
+                EXPIRED_CONTINUE.clone_into(&mut error_out.message);
                 let token = Continue {
                     v: "meta.k8s.io/v1".to_owned(),
                     rv: 0,

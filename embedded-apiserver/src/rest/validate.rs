@@ -92,9 +92,9 @@ pub fn metadata_types(object: &Value) -> Result<(), ApiError> {
                 return refuse(field, "a list of texts");
             }
             "creationTimestamp" | "deletionTimestamp"
-                if !value
+                if value
                     .as_str()
-                    .is_some_and(|time| time.parse::<jiff::Timestamp>().is_ok()) =>
+                    .is_none_or(|time| time.parse::<jiff::Timestamp>().is_err()) =>
             {
                 return refuse(field, "a time");
             }

@@ -26,29 +26,38 @@ pub async fn create(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Stri
     create_object(core, request, object, true).await
 }
 
+/// How often a generated name is drawn again when it is taken.
+const NAME_ATTEMPTS: usize = 8;
+
 /// Creates a decoded object; `manage` records its fields' manager.
 pub async fn create_object(
     core: &Arc<Core>,
     request: &Request,
-    mut object: Value,
+    object: Value,
     manage: bool,
 ) -> Result<Reply, ApiError> {
+    let generates = metadata_text(&object, "name").is_empty() && !metadata_text(&object, "generateName").is_empty();
+    if generates {
+        for _ in 1..NAME_ATTEMPTS {
+            match create_once(core, request, object.clone(), manage).await {
+                Err(error) if error.reason == "AlreadyExists" => {}
+                other => return other,
+            }
+        }
+    }
+    create_once(core, request, object, manage).await
+}
+
+async fn create_once(core: &Arc<Core>, request: &Request, mut object: Value, manage: bool) -> Result<Reply, ApiError> {
     prepare::check_place(request, &mut object)?;
     check_namespace(core, request, metadata_text(&object, "name"))?;
-    let generated = prepare::generate_name(&mut object);
-    if generated {
+    if prepare::generate_name(&mut object) {
+        // Some defaults are made from the name.
         strategy::default(&request.resource, &mut object);
     }
     prepare::create(request, &mut object, manage)?;
     prepare::check(request, &object, None)?;
     let name = metadata_text(&object, "name").to_owned();
-    let taken = |stored: &Stored| {
-        if generated && stored.deleting() {
-            ApiError::already_exists(request.subject(&name))
-        } else {
-            ApiError::already_exists(request.subject(&name))
-        }
-    };
     if request
         .resource
         .custom
@@ -60,8 +69,8 @@ pub async fn create_object(
     }
     let key = request.key(&name);
     if request.options.dry_run {
-        if let Some(stored) = core.store.get(&key) {
-            return Err(taken(&stored));
+        if core.store.get(&key).is_some() {
+            return Err(ApiError::already_exists(request.subject(&name)));
         }
         return value_reply(201, &object);
     }
@@ -79,7 +88,6 @@ pub async fn create_object(
     let written = put(core, request, &name, Expect::Absent, object, guards).await;
     let stored = match written {
         Ok(stored) => stored,
-        Err(WriteError::Exists(stored)) => return Err(taken(&stored)),
         Err(WriteError::Guard) => {
             check_namespace(core, request, &name)?;
             return Err(ApiError::unavailable(

@@ -64,7 +64,7 @@ impl DataFile {
         Ok(())
     }
 
-    fn load(&self) -> Result<(u64, u64, Vec<(Key, Arc<Stored>)>), LoadError> {
+    fn load(&self) -> Result<Content, LoadError> {
         let transaction = self.database.begin_read().map_err(redb::Error::from)?;
         let numbers = transaction.open_table(NUMBERS).map_err(redb::Error::from)?;
         let number =
@@ -107,6 +107,9 @@ impl DataFile {
         Ok(())
     }
 }
+
+/// Format, revision, objects.
+type Content = (u64, u64, Vec<(Key, Arc<Stored>)>);
 
 #[derive(Debug, thiserror::Error)]
 enum LoadError {
