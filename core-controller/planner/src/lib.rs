@@ -7,6 +7,8 @@ pub mod conditions;
 pub mod event;
 pub mod cluster;
 mod line;
+#[cfg(test)]
+mod invariants;
 pub mod machine;
 pub mod machine_deployment;
 pub mod machine_set;

@@ -33,6 +33,8 @@ pub(super) struct Draft<'a, 'v> {
     /// Annotations that the new set should have.
     new_annotations: BTreeMap<String, Option<String>>,
     scaled: bool,
+    /// Whether an answer or a back-off has to be waited for, so that nothing else is decided.
+    waits: bool,
     actions: Vec<Action>,
     events: Vec<Event>,
     look_again: Option<Duration>,
@@ -62,6 +64,7 @@ impl<'a, 'v> Draft<'a, 'v> {
             creates_set: false,
             new_annotations: BTreeMap::new(),
             scaled: false,
+            waits: false,
             actions: Vec::new(),
             events: Vec::new(),
             look_again: None,
@@ -122,7 +125,14 @@ impl<'a, 'v> Draft<'a, 'v> {
             )
         });
         for view in ours {
-            let facts = Facts::of(view.set, view.machines, deployment.spec.min_ready_seconds, self.now);
+            let possible = self.view.observation.possible(&view.set.name_any());
+            let facts = Facts::of(
+                view.set,
+                view.machines,
+                possible,
+                deployment.spec.min_ready_seconds,
+                self.now,
+            );
             if view.set.metadata.name == new {
                 self.new = Some(facts)
             } else {
@@ -162,6 +172,7 @@ impl<'a, 'v> Draft<'a, 'v> {
                 .map_or("the last request failed", |(_, message)| message.as_str());
             self.reason = format!("waiting after a failure: {why}");
             self.look_again = Some(left);
+            self.waits = true;
             return;
         }
         let known = |name: &Option<String>| view.sets.iter().any(|view| view.set.metadata.name == *name);
@@ -171,8 +182,13 @@ impl<'a, 'v> Draft<'a, 'v> {
             .as_ref()
             .filter(|set| !known(&set.metadata.name))
         {
+            // Since then the deployment may have become smaller, or have another template.
+            let mut set = set.clone();
+            let useful = revision::plain(&set.spec.template) == revision::plain(&spec.template);
+            set.spec.replicas = if useful { self.room().min(set.spec.replicas) } else { 0 };
             self.reason = format!("asking again whether MachineSet {} was created", set.name_any());
-            self.actions.push(Action::CreateSet(set.clone()));
+            self.actions.push(Action::CreateSet(set));
+            self.waits = true;
             return;
         }
         if self.roll_back() {
@@ -264,6 +280,16 @@ impl<'a, 'v> Draft<'a, 'v> {
         true
     }
 
+    /// How many machines a set that is yet to be made may have.
+    fn room(&self) -> i32 {
+        let spec = &self.view.deployment.spec;
+        let taken = self.leaving + self.olds.iter().map(Facts::taken).sum::<i32>();
+        match spec.strategy.type_ {
+            StrategyType::RollingUpdate => arithmetic::new_set(spec.replicas, self.bounds.surge, 0, taken),
+            StrategyType::OnDelete => (spec.replicas - taken).max(0),
+        }
+    }
+
     /// Makes a set for a template that has none, as large as there is room.
     fn create_set(&mut self) {
         let deployment = self.view.deployment;
@@ -284,15 +310,7 @@ impl<'a, 'v> Draft<'a, 'v> {
             self.collisions = Some(collisions);
             hash = revision::hash(&spec.template, collisions);
         }
-        let room = match spec.strategy.type_ {
-            StrategyType::RollingUpdate => {
-                let taken = self.leaving + self.olds.iter().map(Facts::taken).sum::<i32>();
-                arithmetic::new_set(spec.replicas, self.bounds.surge, 0, taken)
-            }
-            StrategyType::OnDelete => {
-                (spec.replicas - self.leaving - self.olds.iter().map(Facts::taken).sum::<i32>()).max(0)
-            }
-        };
+        let room = self.room();
         let new = revision::NewSet {
             hash: &hash,
             replicas: room,
@@ -408,7 +426,7 @@ impl<'a, 'v> Draft<'a, 'v> {
     pub(super) fn finish(mut self) -> Plan {
         // While nothing may be decided, nothing was wanted otherwise, and no patch comes of it.
         let decided = self.view.deployment.metadata.deletion_timestamp.is_none()
-            && self.look_again.is_none()
+            && !self.waits
             && !self.actions.iter().any(|action| {
                 matches!(
                     action,
@@ -443,6 +461,7 @@ impl<'a, 'v> Draft<'a, 'v> {
             bounds: self.bounds,
             creates_set: self.creates_set,
             collisions: self.collisions,
+            unsettled: self.waits || !self.actions.is_empty(),
         };
         let (status, deadline) = status::status(self.view, &input, self.now);
         let available = self

@@ -3,6 +3,8 @@
 //! In memory only: forgetting it costs a request. Patches need no memory, as each has the resource version that it was decided
 //! on; a create is asked for again until its answer is definite.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use outrigger_api::MachineSet;
 
@@ -50,10 +52,26 @@ pub struct Observation {
     pub(super) taken_name: Option<String>,
     pub(super) failure: Option<(&'static str, String)>,
     pub(super) not_before: Option<Timestamp>,
+    possible: BTreeMap<String, i32>,
     failures: u32,
 }
 
 impl Observation {
+    /// Learns how many machines a set may have besides those that the index shows: creates whose answer never came. To be said
+    /// after each plan of a set (see [`crate::machine_set::Observation::possible_machines`]).
+    pub fn note_possible(&mut self, set_name: &str, machines: i32) {
+        if machines > 0 {
+            self.possible.insert(set_name.to_owned(), machines);
+        } else {
+            self.possible.remove(set_name);
+        }
+    }
+
+    /// How many machines this set may have besides those that the index shows.
+    pub(super) fn possible(&self, set_name: &str) -> i32 {
+        self.possible.get(set_name).copied().unwrap_or(0)
+    }
+
     /// Learns how the actions of one plan went, and says what people should read of it.
     pub fn observe(&mut self, results: &[(Performed, Outcome)], now: Timestamp) -> Vec<Event> {
         let mut events = Vec::new();

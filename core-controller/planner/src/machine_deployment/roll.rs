@@ -20,13 +20,21 @@ pub struct Facts<'a> {
     pub counts: Counts,
     /// The replicas that it should have.
     pub wanted: i32,
+    /// Machines that may be there besides.
+    possible: i32,
     /// For each machine in the order in which they are given up: whether it is available.
     available: Vec<bool>,
 }
 
 impl<'a> Facts<'a> {
     /// The facts of one set with its machines.
-    pub fn of(set: &'a MachineSet, machines: &[&Machine], min_ready_seconds: i32, now: Timestamp) -> Self {
+    pub fn of(
+        set: &'a MachineSet,
+        machines: &[&Machine],
+        possible: i32,
+        min_ready_seconds: i32,
+        now: Timestamp,
+    ) -> Self {
         let mut staying: Vec<&Machine> = machines
             .iter()
             .copied()
@@ -42,6 +50,7 @@ impl<'a> Facts<'a> {
             set,
             counts,
             wanted: set.spec.replicas,
+            possible,
             available,
         }
     }
@@ -53,7 +62,7 @@ impl<'a> Facts<'a> {
 
     /// How many machines the set may hold at this moment: those that it has, and those that it may be creating.
     pub fn taken(&self) -> i32 {
-        self.replicas().max(self.counts.existing)
+        self.replicas().max(self.counts.existing + self.possible)
     }
 
     /// How many available machines are left once the set has come down to `replicas`.

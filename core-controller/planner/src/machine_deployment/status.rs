@@ -43,6 +43,8 @@ pub struct Input<'a> {
     pub creates_set: bool,
     /// How often a name was taken.
     pub collisions: Option<i32>,
+    /// Whether something is left to do about the sets.
+    pub unsettled: bool,
 }
 
 /// Whether all machines are as the template says, all available, and nothing else is left.
@@ -108,7 +110,7 @@ pub fn status(view: &View<'_>, input: &Input<'_>, now: Timestamp) -> (MachineDep
 
 /// Why machines cannot be made or deleted: our own failure, or that of a set.
 fn failure(view: &View<'_>, input: &Input<'_>) -> Option<(String, String)> {
-    if let Some((reason, message)) = &view.observation.failure {
+    if let Some((reason, message)) = view.observation.failure.as_ref().filter(|_| input.unsettled) {
         return Some(((*reason).to_owned(), message.clone()));
     }
     input.new.into_iter().chain(input.olds).find_map(|facts| {

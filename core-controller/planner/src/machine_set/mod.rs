@@ -9,7 +9,7 @@ mod observation;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -27,6 +27,7 @@ use crate::event::Event;
 
 pub use choice::{Names, encode, order_for_deletion};
 pub use count::{Counts, Readiness, has_failed, is_deleting, is_up_to_date, readiness};
+use observation::ANSWER_WINDOW;
 pub use observation::{Failure, LARGEST_BATCH, Observation, Outcome, Performed};
 pub(crate) use observation::{after, delay};
 
@@ -99,7 +100,7 @@ pub struct Plan {
     pub reason: String,
 }
 
-/// Which machines belong to the set, after adoption and release.
+/// Which machines belong to the set, and which are to be adopted or released.
 struct Membership<'a> {
     members: Vec<&'a Machine>,
     actions: Vec<Action>,
@@ -201,7 +202,6 @@ fn membership<'a>(view: &View<'a>) -> Membership<'a> {
                 .cloned()
                 .collect();
             owners.push(owner);
-            found.members.push(machine);
             found.actions.push(Action::Adopt {
                 name: machine.name_any(),
                 uid: machine.metadata.uid.clone().unwrap_or_default(),
@@ -228,8 +228,10 @@ fn decide(
             .map_or("the last request failed", |failure| failure.message.as_str());
         return (format!("waiting after a failure: {why}"), Some(left));
     }
-    // A delete whose answer never came is asked for again until it comes; until then the machine counts as gone, so that
-    // nothing else is given up in its place.
+    // A machine that changes hands is in the way of a new one, and is nobody's to delete, until it has.
+    let changing = actions.len();
+    // A delete whose answer never came is asked for again until it comes; until then nothing else is given up in
+    // the machine's place, and nothing new is made either.
     let mut going: Vec<&Machine> = Vec::new();
     let mut staying: Vec<&Machine> = Vec::new();
     for machine in members.iter().copied().filter(|machine| !is_deleting(machine)) {
@@ -246,27 +248,27 @@ fn decide(
     }
     actions.extend(going.iter().map(|machine| delete(machine, false)));
 
-    // A create whose answer never came may have made a machine that the index does not show yet: it counts as there, and is
-    // asked for again under the same name.
+    // A create whose answer never came may have made a machine that the index does not show yet. It is asked for again under
+    // the same name as long as it is needed; until it shows, or cannot come any more, it is in the way of other new ones.
     let names: BTreeSet<String> = view.machines.iter().map(|machine| machine.name_any()).collect();
-    let unanswered: Vec<&String> = seen
+    let unanswered: BTreeMap<&String, Duration> = seen
         .unanswered_creates
         .iter()
-        .filter(|name| !names.contains(*name))
+        .filter(|(name, _)| !names.contains(*name))
+        .filter_map(|(name, asked)| Some((name, until(after(*asked, ANSWER_WINDOW), now)?)))
         .collect();
 
     let desired = view.set.spec.replicas.max(0) as usize;
-    let counted = staying.len() + unanswered.len();
+    let missing = desired.saturating_sub(staying.len() + going.len() + changing);
     let mut create = Vec::new();
-    create.extend(unanswered.iter().map(|name| (*name).clone()));
-    let (reason, wait) = if counted > desired {
+    let (reason, wait) = if staying.len() > desired {
         order_for_deletion(
             &mut staying,
             view.set.spec.delete_policy,
             view.set.spec.min_ready_seconds,
             now,
         );
-        let too_many = (counted - desired).min(staying.len());
+        let too_many = staying.len() - desired;
         let batch = too_many.min(LARGEST_BATCH);
         actions.extend(staying.iter().take(batch).map(|machine| delete(machine, false)));
         (
@@ -275,23 +277,28 @@ fn decide(
         )
     } else if let Some((reason, wait)) = replace_failed(view, &staying, actions, now) {
         (reason, wait)
-    } else if counted < desired {
+    } else if missing > 0 {
         match refuses_to_create(view) {
             Some(why) => (why, None),
+            None if unanswered.len() > missing => (
+                format!("waiting for {} machines that may have been created", unanswered.len()),
+                unanswered.values().min().copied(),
+            ),
             None => {
-                let missing = desired - counted;
-                let batch = missing.min(seen.batch);
-                let taken = names.iter().chain(&seen.unanswered_creates).cloned().collect();
+                let batch = (missing - unanswered.len()).min(seen.batch);
+                let taken = names.iter().chain(seen.unanswered_creates.keys()).cloned().collect();
                 let mut drawn = Names::new(view.set.metadata.name.as_deref().unwrap_or_default(), view.seed, taken);
+                create.extend(unanswered.keys().map(|name| (*name).clone()));
                 create.extend((0..batch).map(|_| drawn.draw()));
+                let left = missing - create.len();
                 (
-                    format!("creating {batch} of {missing} missing machines"),
-                    (batch < missing).then_some(Duration::ZERO),
+                    format!("creating {} of {missing} missing machines", create.len()),
+                    (left > 0).then_some(Duration::ZERO),
                 )
             }
         }
-    } else if seen.is_waiting_for_answers() {
-        ("asking again for answers that never came".to_owned(), None)
+    } else if changing > 0 {
+        (format!("adopting or releasing {changing} machines"), None)
     } else {
         (format!("all {desired} machines are there"), None)
     };
@@ -437,7 +444,10 @@ fn status(
         )
     };
     conditions::set(&mut status.conditions, ready, generation, now);
-    let failure = match (&view.observation.failure, refuses_to_create(view)) {
+    // A failure matters as long as there is something left to do.
+    let seen = view.observation;
+    let unsettled = counts.existing != desired || seen.not_before.is_some_and(|time| until(time, now).is_some());
+    let failure = match (seen.failure.as_ref().filter(|_| unsettled), refuses_to_create(view)) {
         (Some(failure), _) => Some((failure.reason, failure.message.clone())),
         (None, Some(why)) if counts.existing < desired && view.cluster.is_none() => Some(("ClusterNotFound", why)),
         (None, _) => None,

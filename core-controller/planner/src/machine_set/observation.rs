@@ -3,7 +3,7 @@
 //! In memory only: a process that forgets it loses a back-off, never a machine. Not for what the API server tells: that is in
 //! the view.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,6 +20,8 @@ const FIRST_DELAY: Duration = Duration::from_secs(1);
 const LONGEST_DELAY: Duration = Duration::from_secs(300);
 /// How long without a replacement until replacing failed machines is no longer slowed down.
 const CALM: Duration = Duration::from_secs(600);
+/// How long a request whose answer never came can still be carried out: as long as an API server works on one, and then some.
+pub(super) const ANSWER_WINDOW: Duration = Duration::from_secs(90);
 /// How many names an event lists.
 const NAMES_IN_EVENT: usize = 5;
 
@@ -84,8 +86,8 @@ pub struct Failure {
 /// What is remembered. `Default` is knowing nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Observation {
-    pub(super) unanswered_creates: BTreeSet<String>,
-    pub(super) unanswered_deletes: BTreeMap<String, String>,
+    pub(super) unanswered_creates: BTreeMap<String, Timestamp>,
+    pub(crate) unanswered_deletes: BTreeMap<String, Timestamp>,
     pub(super) batch: usize,
     pub(super) not_before: Option<Timestamp>,
     pub(super) failure: Option<Failure>,
@@ -97,7 +99,7 @@ pub struct Observation {
 impl Default for Observation {
     fn default() -> Self {
         Self {
-            unanswered_creates: BTreeSet::new(),
+            unanswered_creates: BTreeMap::new(),
             unanswered_deletes: BTreeMap::new(),
             batch: FIRST_BATCH,
             not_before: None,
@@ -125,6 +127,9 @@ impl Observation {
     /// Learns how the actions of one plan went, and says what people should read of it: one event for all that was created,
     /// one for all that was deleted, and one for a failure that is not the same again.
     pub fn observe(&mut self, results: &[(Performed, Outcome)], now: Timestamp) -> Vec<Event> {
+        let recent = |asked: &Timestamp| after(*asked, ANSWER_WINDOW) > now;
+        self.unanswered_creates.retain(|_, asked| recent(asked));
+        self.unanswered_deletes.retain(|_, asked| recent(asked));
         let (mut created, mut deleted) = (Vec::new(), Vec::new());
         let mut failure = None;
         let (mut asked_to_create, mut replaced) = (false, false);
@@ -145,7 +150,7 @@ impl Observation {
                             });
                         }
                         Outcome::Unknown { message } => {
-                            self.unanswered_creates.insert(name.clone());
+                            self.unanswered_creates.insert(name.clone(), now);
                             failure = Some(Failure {
                                 reason: "FailedCreate",
                                 message: format!(
@@ -165,6 +170,10 @@ impl Observation {
                         replaced |= failed;
                         deleted.push(name.as_str());
                     }
+                    // Somebody else was faster, or the machine of that name is another one by now.
+                    Outcome::Refused { reason, .. } if ["NotFound", "Conflict"].contains(&reason.as_str()) => {
+                        self.unanswered_deletes.remove(uid);
+                    }
                     Outcome::Refused { message, .. } => {
                         self.unanswered_deletes.remove(uid);
                         failure = Some(Failure {
@@ -173,7 +182,7 @@ impl Observation {
                         });
                     }
                     Outcome::Unknown { message } => {
-                        self.unanswered_deletes.insert(uid.clone(), name.clone());
+                        self.unanswered_deletes.insert(uid.clone(), now);
                         failure = Some(Failure {
                             reason: "FailedDelete",
                             message: format!(
@@ -210,6 +219,14 @@ impl Observation {
             now,
         ));
         events
+    }
+
+    /// How many machines may be there that the index does not show: creates whose answer never came.
+    pub fn possible_machines(&self, now: Timestamp) -> i32 {
+        self.unanswered_creates
+            .values()
+            .filter(|asked| after(**asked, ANSWER_WINDOW) > now)
+            .count() as i32
     }
 
     fn note_failure(
@@ -253,11 +270,6 @@ impl Observation {
         let calm = self.replace_not_before.is_none_or(|time| after(time, CALM) < now);
         self.replacements = if calm { 1 } else { self.replacements + 1 };
         self.replace_not_before = Some(after(now, delay(self.replacements)));
-    }
-
-    /// Whether an answer is still missing.
-    pub fn is_waiting_for_answers(&self) -> bool {
-        !self.unanswered_creates.is_empty() || !self.unanswered_deletes.is_empty()
     }
 }
 
