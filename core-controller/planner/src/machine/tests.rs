@@ -310,7 +310,11 @@ fn what_has_to_come_first_is_said_once_it_lasts(
     let mut fixture = fixture();
     break_it(&mut fixture);
     let plan = fixture.plan();
-    assert_eq!((plan.action, plan.status), (None, MachineStatus::default()), "quiet at first");
+    assert_eq!(
+        (plan.action, plan.status),
+        (None, MachineStatus::default()),
+        "quiet at first"
+    );
     assert!(plan.look_again.unwrap() <= Duration::from_secs(5));
     fixture.now += 6;
     assert!(fixture.write());
@@ -330,7 +334,10 @@ fn a_missing_secret_is_said_at_once_and_looked_for_again() {
     let plan = fixture.plan();
     let (_, reason, message) = condition(&plan.status, CONDITION_READY);
     assert_eq!(reason, "SecretNotFound");
-    assert!(message.contains("default/boot") && message.contains("create it"), "{message}");
+    assert!(
+        message.contains("default/boot") && message.contains("create it"),
+        "{message}"
+    );
     assert_eq!(plan.look_again, Some(Duration::from_secs(30)));
     fixture.now += 30;
     // It was sent to nobody: no look is needed.
@@ -356,7 +363,11 @@ fn absent_within_the_window_is_not_absent() {
     fixture.provider = Some(usable_provider(10));
     fixture.fails_with(
         create(),
-        failure("DEADLINE_EXCEEDED", Outcome::Resolve { after: Duration::ZERO }, Effect::Unknown),
+        failure(
+            "DEADLINE_EXCEEDED",
+            Outcome::Resolve { after: Duration::ZERO },
+            Effect::Unknown,
+        ),
     );
     assert_eq!(fixture.call(), Some(Call::Exists));
     fixture.absent();
@@ -419,7 +430,10 @@ fn what_passes_by_itself_is_shown_once_it_lasts_and_then_with_its_first_words() 
     }
     assert_eq!(writes, 2, "the empty status of the fixture, and the words once");
     let (_, reason, message) = condition(fixture.machine.status.as_ref().unwrap(), CONDITION_READY);
-    assert_eq!((reason.as_str(), message.as_str()), ("RateLimited", "slow down, request 0"));
+    assert_eq!(
+        (reason.as_str(), message.as_str()),
+        ("RateLimited", "slow down, request 0")
+    );
 }
 
 #[test]
@@ -464,8 +478,14 @@ fn without_room_another_failure_domain_is_written_down_and_then_tried() {
         control_plane,
         ..Default::default()
     };
-    fixture.cluster.as_mut().unwrap().status.as_mut().unwrap().failure_domains =
-        vec![domain("a", true), domain("b", false)];
+    fixture
+        .cluster
+        .as_mut()
+        .unwrap()
+        .status
+        .as_mut()
+        .unwrap()
+        .failure_domains = vec![domain("a", true), domain("b", false)];
     fixture.machine.metadata.labels = Some([(LABEL_CONTROL_PLANE.to_owned(), String::new())].into());
     let no_room = || Outcome::TryElsewhere {
         after: Duration::from_secs(120),
@@ -945,7 +965,9 @@ fn a_deletion_needs_no_cluster() {
         request::CredentialsSource::Secret("cloud".into())
     );
     assert_eq!(
-        request::machine_ownership(&fixture.machine, None, "m").unwrap().cluster_uid,
+        request::machine_ownership(&fixture.machine, None, "m")
+            .unwrap()
+            .cluster_uid,
         "cluster-uid"
     );
     assert_eq!(fixture.call(), Some(Call::Delete));
@@ -1032,7 +1054,10 @@ fn without_our_finalizer_nothing_is_ours_to_do() {
 fn the_last_operation_keeps_its_time() {
     let mut fixture = running();
     let before = fixture.machine.status.clone().unwrap().last_operation.unwrap();
-    assert_eq!((before.type_.as_str(), before.state), ("Create", OperationState::Succeeded));
+    assert_eq!(
+        (before.type_.as_str(), before.state),
+        ("Create", OperationState::Succeeded)
+    );
     fixture.now += 50;
     let status = fixture.answer(Phase::Running);
     fixture.told(status);

@@ -60,11 +60,12 @@ pub(super) fn plan(case: &Case<'_>) -> Plan {
         }
     };
     if let Some(failure) = &case.unusable_spec {
-        return case.wait(
-            case.status_refused(failure.condition_reason(), failure.sentence()),
-            failure.sentence(),
-        )
-        .with_failure_event(case, "FailedCreate", "Create");
+        return case
+            .wait(
+                case.status_refused(failure.condition_reason(), failure.sentence()),
+                failure.sentence(),
+            )
+            .with_failure_event(case, "FailedCreate", "Create");
     }
     if !case.has_finalizer() {
         let mut plan = case.wait(case.before.clone(), "the finalizer goes on before the first call");
@@ -138,11 +139,13 @@ fn look_first(case: &Case<'_>, provider: &Snapshot) -> Option<Plan> {
 fn validate(case: &Case<'_>) -> Option<Plan> {
     match case.view.verdict {
         Some(Verdict::Valid) => None,
-        Some(Verdict::Invalid(sentence)) => Some(case.wait(
-            case.status_refused("InvalidConfig".to_owned(), sentence.clone()),
-            format!("the provider refuses the config: {sentence}"),
-        )
-        .with_failure_event(case, "FailedCreate", "Create")),
+        Some(Verdict::Invalid(sentence)) => Some(
+            case.wait(
+                case.status_refused("InvalidConfig".to_owned(), sentence.clone()),
+                format!("the provider refuses the config: {sentence}"),
+            )
+            .with_failure_event(case, "FailedCreate", "Create"),
+        ),
         Some(Verdict::Asking) => Some(
             case.wait(case.before.clone(), "waits for the verdict on the config")
                 .no_later_than(case.now, plus(case.now, VERDICT_LOOK_AGAIN)),
