@@ -1,4 +1,4 @@
-//! The OpenAPI documents, made when they are first asked for and kept until the resources change.
+//! The OpenAPI documents, made when they are first asked for and kept until their resources change.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,10 +22,16 @@ pub struct Document {
     hash: String,
 }
 
-/// The documents of one state of the registry.
+/// The documents, each with the resources that it was made from.
 #[derive(Debug, Default)]
 pub struct Cache {
-    kept: Mutex<(u64, HashMap<String, Arc<Document>>)>,
+    kept: Mutex<HashMap<String, Kept>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    made_from: Vec<Arc<Resource>>,
+    document: Arc<Document>,
 }
 
 fn document(value: &Value) -> Document {
@@ -38,28 +44,32 @@ fn document(value: &Value) -> Document {
 }
 
 impl Cache {
-    fn keep(&self, snapshot: &Snapshot, name: &str, make: impl FnOnce() -> Value) -> Arc<Document> {
-        {
-            let mut kept = self.kept.lock();
-            if kept.0 != snapshot.serial {
-                *kept = (snapshot.serial, HashMap::new());
-            }
-            if let Some(known) = kept.1.get(name) {
-                return Arc::clone(known);
+    /// The document of these resources, made anew only when they are not the ones that it was made from.
+    fn keep(&self, name: &str, resources: Vec<Arc<Resource>>, make: impl FnOnce() -> Value) -> Arc<Document> {
+        if let Some(kept) = self.kept.lock().get(name) {
+            let same = kept.made_from.len() == resources.len()
+                && kept
+                    .made_from
+                    .iter()
+                    .zip(&resources)
+                    .all(|(from, resource)| Arc::ptr_eq(from, resource));
+            if same {
+                return Arc::clone(&kept.document);
             }
         }
         // Made without the lock: it takes a while, and making it twice does no harm.
         let made = Arc::new(document(&make()));
-        let mut kept = self.kept.lock();
-        if kept.0 == snapshot.serial {
-            kept.1.insert(name.to_owned(), Arc::clone(&made));
-        }
+        let kept = Kept {
+            made_from: resources,
+            document: Arc::clone(&made),
+        };
+        self.kept.lock().insert(name.to_owned(), kept);
         made
     }
 
     /// The document of everything.
     pub fn v2(&self, snapshot: &Snapshot) -> Arc<Document> {
-        self.keep(snapshot, "v2", || {
+        self.keep("v2", snapshot.resources.clone(), || {
             let resources: Vec<ResourceInfo> = snapshot
                 .resources
                 .iter()
@@ -77,14 +87,14 @@ impl Cache {
         if !snapshot.has_version(group, version) {
             return None;
         }
-        Some(self.keep(snapshot, &format!("v3/{group}/{version}"), || {
-            let resources: Vec<ResourceInfo> = snapshot
-                .resources
+        let in_group = |resource: &&Arc<Resource>| resource.group == group && resource.served(version).is_some();
+        let resources: Vec<Arc<Resource>> = snapshot.resources.iter().filter(in_group).cloned().collect();
+        Some(self.keep(&format!("v3/{group}/{version}"), resources.clone(), || {
+            let infos: Vec<ResourceInfo> = resources
                 .iter()
-                .filter(|resource| resource.group == group)
                 .filter_map(|resource| resource.served(version).map(|version| info(resource, version)))
                 .collect();
-            openapi::v3_document(group, version, &resources)
+            openapi::v3_document(group, version, &infos)
         }))
     }
 

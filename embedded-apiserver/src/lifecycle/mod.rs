@@ -6,6 +6,8 @@
 mod garbage;
 mod queue;
 mod teardown;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -99,25 +101,48 @@ async fn object(core: &Arc<Core>, key: &Key) -> Result<(), WriteError> {
     Ok(())
 }
 
-/// Removes events that were not written for an hour. Revisions stand for time: the revision of an hour ago is known.
+/// Revisions stand for time: what was last written at or before the revision of an hour ago is older than an hour.
+#[derive(Debug, Default)]
+struct Horizon {
+    past: VecDeque<u64>,
+}
+
+impl Horizon {
+    /// Notes the revision of this moment, once an interval; answers the one of a lifetime ago.
+    fn advance(&mut self, revision: u64) -> Option<u64> {
+        self.past.push_back(revision);
+        if self.past.len() > EVENT_LIFETIME {
+            self.past.pop_front()
+        } else {
+            None
+        }
+    }
+}
+
+/// Removes events that were not written for an hour.
 async fn expire_events(core: &Arc<Core>) {
-    let mut past: VecDeque<u64> = VecDeque::new();
+    let mut horizon = Horizon::default();
     loop {
-        past.push_back(core.store.revision());
-        if past.len() > EVENT_LIFETIME {
-            let horizon = past.pop_front().unwrap_or_default();
-            let events = core.store.list_all("events", None);
-            let events_key: Arc<str> = "events".into();
-            for (name, _) in events.into_iter().filter(|(_, stored)| stored.revision <= horizon) {
-                let key = Key {
-                    resource: Arc::clone(&events_key),
-                    object: name,
-                };
-                if let Err(error) = delete_key(core, &key, &DeleteOptions::default()).await {
-                    tracing::warn!(%error, "unable to remove an expired event");
-                }
-            }
+        if let Some(revision) = horizon.advance(core.store.revision()) {
+            remove_events(core, revision).await;
         }
         tokio::time::sleep(EXPIRY_INTERVAL).await;
+    }
+}
+
+/// Removes the events that were last written at or before a revision.
+async fn remove_events(core: &Arc<Core>, horizon: u64) {
+    let resource: Arc<str> = "events".into();
+    for (object, stored) in core.store.list_all(&resource, None) {
+        if stored.revision > horizon {
+            continue;
+        }
+        let key = Key {
+            resource: Arc::clone(&resource),
+            object,
+        };
+        if let Err(error) = delete_key(core, &key, &DeleteOptions::default()).await {
+            tracing::warn!(%error, "unable to remove an expired event");
+        }
     }
 }

@@ -34,21 +34,15 @@ pub struct Snapshot {
     /// All of them, the built-in ones first, custom ones by group and name.
     pub resources: Vec<Arc<Resource>>,
     by_name: HashMap<(String, String), Arc<Resource>>,
-    /// Counts changes, so that documents made from a snapshot can be cached.
-    pub serial: u64,
 }
 
 impl Snapshot {
-    fn new(resources: Vec<Arc<Resource>>, serial: u64) -> Self {
+    fn new(resources: Vec<Arc<Resource>>) -> Self {
         let by_name = resources
             .iter()
             .map(|resource| ((resource.group.clone(), resource.plural.clone()), Arc::clone(resource)))
             .collect();
-        Self {
-            resources,
-            by_name,
-            serial,
-        }
+        Self { resources, by_name }
     }
 
     /// A resource by group and plural name.
@@ -123,7 +117,7 @@ impl Registry {
     pub fn new() -> Self {
         let resources = builtin::resources().into_iter().map(Arc::new).collect();
         Self {
-            snapshot: RwLock::new(Arc::new(Snapshot::new(resources, 0))),
+            snapshot: RwLock::new(Arc::new(Snapshot::new(resources))),
             reloading: parking_lot::Mutex::new(()),
         }
     }
@@ -170,7 +164,7 @@ impl Registry {
         }
         custom.sort_by(|left, right| (&left.group, &left.plural).cmp(&(&right.group, &right.plural)));
         resources.extend(custom);
-        *self.snapshot.write() = Arc::new(Snapshot::new(resources, old.serial + 1));
+        *self.snapshot.write() = Arc::new(Snapshot::new(resources));
         // Watches of resources that are gone or changed find out now, not at their next event.
         let now = self.snapshot();
         for resource in old.resources.iter().filter(|resource| resource.custom.is_some()) {
