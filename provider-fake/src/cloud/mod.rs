@@ -22,6 +22,8 @@ mod visibility;
 mod watcher;
 
 #[cfg(test)]
+mod fault_tests;
+#[cfg(test)]
 mod property_tests;
 #[cfg(test)]
 mod tests;
