@@ -74,7 +74,7 @@ async fn a_deadline_does_not_stop_its_create_and_the_replay_joins() {
     let hold = served.cloud.hold("k");
     let mut machines = served.machines().await;
     let mut request = Request::new(create("k"));
-    request.set_timeout(std::time::Duration::from_millis(100));
+    request.set_timeout(std::time::Duration::from_secs(1));
     let status = machines.create_machine(request).await.expect_err("too late");
     // From the transport: no ErrorInfo, so nobody takes it for final.
     assert!(
@@ -87,16 +87,16 @@ async fn a_deadline_does_not_stop_its_create_and_the_replay_joins() {
     let mut replay = create("k");
     replay.meta.as_mut().expect("meta").attempt = 2;
     let mut again = served.machines().await;
-    let joined = tokio::spawn(async move { again.create_machine(replay).await });
-    let text = || served.metrics.encode();
-    eventually("the deadline is counted", || {
-        text().contains("method=\"CreateMachine\",code=\"CANCELLED\"")
+    let replaying = tokio::spawn(async move { again.create_machine(replay).await });
+    let metrics = || served.metrics.encode();
+    eventually("the replay joins", || {
+        metrics().contains("actuator_mutations_joined_total 1")
     })
     .await;
+    assert!(metrics().contains("method=\"CreateMachine\",code=\"CANCELLED\""));
     hold.release();
-    let status = joined
+    let status = joined(replaying)
         .await
-        .expect("no panic")
         .expect("made")
         .into_inner()
         .status
@@ -130,8 +130,8 @@ async fn delete_wins_over_a_running_create() {
     });
     assert!(refused.await.expect("refused").is_final());
     hold.release();
-    creating.await.expect("no panic").expect("made");
-    let gone = deleting.await.expect("no panic").expect("deleted").into_inner();
+    joined(creating).await.expect("made");
+    let gone = joined(deleting).await.expect("deleted").into_inner();
     assert_eq!(gone.state(), DeletionState::Gone);
     assert_eq!(served.cloud.calls(), ["create k", "delete k"]);
     assert!(served.cloud.machines.lock().is_empty());
@@ -164,7 +164,7 @@ async fn another_request_for_a_busy_key_is_pending_and_reads_do_not_wait() {
     // Another key is free meanwhile.
     machines.create_machine(create("other")).await.expect("made");
     hold.release();
-    creating.await.expect("no panic").expect("made");
+    joined(creating).await.expect("made");
 }
 
 #[tokio::test]
@@ -334,7 +334,7 @@ async fn endpoint_members_share_the_order_of_their_cluster() {
     let (_, reason, _) = refusal(clusters.update_cluster(update).await);
     assert_eq!(reason, Some(ErrorReason::OperationPending));
     hold.release();
-    let response = setting.await.expect("no panic").expect("set").into_inner();
+    let response = joined(setting).await.expect("set").into_inner();
     assert_eq!(response.members.len(), 2);
     served.cloud.behaviours.lock().clear();
     let deleted = clusters

@@ -234,7 +234,7 @@ async fn an_orderly_end_waits_for_mutations_and_removes_the_socket() {
     });
     assert_eq!(late.await.expect("refused").code(), Code::Unavailable);
     hold.release();
-    let made = creating.await.expect("no panic").expect("made to its end").into_inner();
+    let made = joined(creating).await.expect("made to its end").into_inner();
     assert_eq!(made.status.expect("a status").provider_id, "test:///k");
     served.stop().await;
     assert!(served.cloud.has_shut_down.is_cancelled());
@@ -253,7 +253,7 @@ async fn a_mutation_that_does_not_end_does_not_hold_the_server_for_ever() {
     let creating = tokio::spawn(async move { machines.create_machine(create("k")).await });
     hold.started().await;
     served.stop().await;
-    let status = creating.await.expect("no panic").expect_err("cut off");
+    let status = joined(creating).await.expect_err("cut off");
     assert!(!classified(&status).is_final());
     assert!(!served.path.exists());
 }
@@ -396,7 +396,7 @@ async fn mutual_tls_takes_new_files_and_pins_names() {
         .await
         .expect("the former files stay in use");
     shutdown.cancel();
-    serving.await.expect("no panic").expect("an orderly end");
+    joined(serving).await.expect("an orderly end");
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ use actuator_proto::v1::{Effect, ErrorReason};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
@@ -63,6 +64,7 @@ struct Inner<T> {
     tracker: TaskTracker,
     running: AtomicUsize,
     queued: AtomicUsize,
+    joined: Counter,
 }
 
 struct Shard<T> {
@@ -112,8 +114,9 @@ enum Step<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> Executor<T> {
-    /// At most `max_running` mutations run or are queued at a time.
-    pub(crate) fn new(max_running: usize) -> Self {
+    /// At most `max_running` mutations run or are queued at a time; `joined` counts the
+    /// requests that joined one of them.
+    pub(crate) fn new(max_running: usize, joined: Counter) -> Self {
         let shard = || {
             Mutex::new(Shard {
                 active: HashMap::new(),
@@ -131,6 +134,7 @@ impl<T: Clone + Send + Sync + 'static> Executor<T> {
                 tracker: TaskTracker::new(),
                 running: AtomicUsize::new(0),
                 queued: AtomicUsize::new(0),
+                joined,
             }),
         }
     }
@@ -228,11 +232,14 @@ impl<T: Clone + Send + Sync + 'static> Executor<T> {
                 }
                 Step::Done(receiver)
             }
-            Verdict::Join(joined) => active
-                .answers
-                .iter()
-                .find(|(id, _)| *id == joined)
-                .map_or(Step::Refuse(Refusal::Pending), |(_, answer)| Step::Done(answer.clone())),
+            Verdict::Join(joined) => {
+                inner.joined.inc();
+                active
+                    .answers
+                    .iter()
+                    .find(|(id, _)| *id == joined)
+                    .map_or(Step::Refuse(Refusal::Pending), |(_, answer)| Step::Done(answer.clone()))
+            }
             Verdict::Wait => {
                 active.gate.waiting.fetch_add(1, Ordering::Relaxed);
                 Step::Wait(Arc::clone(&active.gate), active.gate.ended.subscribe())

@@ -34,7 +34,7 @@ fn quick(value: u32) -> Work<u32> {
 }
 
 fn executor(slots: usize) -> Arc<Executor<u32>> {
-    Arc::new(Executor::new(slots))
+    Arc::new(Executor::new(slots, Counter::default()))
 }
 
 fn spawn(

@@ -69,7 +69,7 @@ impl<P: Provider> Core<P> {
     ) -> Self {
         Self {
             provider: Arc::new(provider),
-            executor: Executor::new(decoder.info.limits.max_concurrent_mutations),
+            executor: Executor::new(decoder.info.limits.max_concurrent_mutations, metrics.joined()),
             decoder,
             capabilities,
             instance_id: uuid::Uuid::new_v4().to_string(),

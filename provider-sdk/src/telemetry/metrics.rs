@@ -22,6 +22,7 @@ struct Inner {
     calls: Family<CallLabels, Counter>,
     seconds: Family<MethodLabels, Histogram>,
     panics: Counter,
+    joined: Counter,
     mutations_in_flight: Gauge,
     mutations_queued: Gauge,
 }
@@ -52,6 +53,7 @@ impl Metrics {
             calls: Family::default(),
             seconds: Family::new_with_constructor(histogram as fn() -> Histogram),
             panics: Counter::default(),
+            joined: Counter::default(),
             mutations_in_flight: Gauge::default(),
             mutations_queued: Gauge::default(),
         };
@@ -67,6 +69,11 @@ impl Metrics {
             inner.seconds.clone(),
         );
         registry.register("actuator_panics", "Panics of the provider's code", inner.panics.clone());
+        registry.register(
+            "actuator_mutations_joined",
+            "Requests that joined a mutation that was running already",
+            inner.joined.clone(),
+        );
         registry.register(
             "actuator_mutations_in_flight",
             "Mutations that run now, whether or not their callers still wait",
@@ -109,6 +116,10 @@ impl Metrics {
 
     pub(crate) fn panicked(&self) {
         self.0.panics.inc();
+    }
+
+    pub(crate) fn joined(&self) -> Counter {
+        self.0.joined.clone()
     }
 
     pub(crate) fn mutations(&self, in_flight: usize, queued: usize) {

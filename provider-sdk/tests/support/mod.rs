@@ -572,6 +572,12 @@ pub fn refusal<T: std::fmt::Debug>(result: Result<T, Status>) -> (Code, Option<v
     (status.code(), error.reason, error)
 }
 
+/// What a task gave.
+pub async fn joined<T>(task: JoinHandle<T>) -> T {
+    let ended = tokio::time::timeout(LONG, task).await;
+    ended.expect("it ends").expect("no panic")
+}
+
 /// Waits until it is so; for what no event tells.
 pub async fn eventually(what: &str, mut so: impl FnMut() -> bool) {
     let waited = tokio::time::timeout(LONG, async {
