@@ -204,9 +204,9 @@ impl<Status> Default for Observation<Status> {
 }
 
 /// The longest wait that is taken from a provider's `poll_after`.
-const MAX_POLL_AFTER: Duration = Duration::from_secs(10 * 60);
+const MAX_POLL_AFTER: Duration = Duration::from_mins(10);
 /// How slowly to look again for what nobody tells us of.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
+const PATIENCE: Duration = Duration::from_mins(10);
 /// How soon to plan again from a newer version of the object.
 const SOON: Duration = Duration::from_secs(1);
 /// How long to wait after an answer that tells nothing.
@@ -456,6 +456,10 @@ impl<Status: ProviderStatus> Observation<Status> {
     /// Folds in what a watch tells: the resource is there, in this state. It changes
     /// what is shown; before anything is decided on it, Exists is asked.
     pub fn hint_present(&mut self, status: Status, now: Timestamp) {
+        if self.deletion.is_some() {
+            // It goes, and Delete tells how far it is.
+            return;
+        }
         match &self.knowledge {
             Knowledge::Present { status: known, .. } => {
                 if status.observed_generation() < known.observed_generation() {
@@ -472,7 +476,7 @@ impl<Status: ProviderStatus> Observation<Status> {
         if status.is_grave() {
             self.doubt = true;
         }
-        if self.doubt || self.deletion.is_some() {
+        if self.doubt {
             return;
         }
         self.poll_after(status.poll_after(), now);

@@ -20,7 +20,7 @@ pub(super) const QUIET: Duration = Duration::from_secs(2);
 /// How long a failure that passes by itself may last before the status says so.
 pub(super) const TROUBLE_QUIET: Duration = Duration::from_secs(15);
 /// How often to look whether a provider came back, should its news get lost.
-const PROVIDER_LOOK_AGAIN: Duration = Duration::from_secs(60);
+const PROVIDER_LOOK_AGAIN: Duration = Duration::from_mins(1);
 
 /// A view, a moment, and what follows from both.
 pub(super) struct Case<'a> {
@@ -115,6 +115,7 @@ impl<'a> Case<'a> {
     }
 
     /// No action, this status.
+    #[allow(clippy::unused_self)] // reads as a decision of the case, like its siblings
     pub fn wait(&self, status: ClusterStatus, reason: impl Into<String>) -> Plan {
         Plan {
             status,

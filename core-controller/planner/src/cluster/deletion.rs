@@ -21,7 +21,7 @@ const MAX_DELETES: usize = 100;
 /// How many names a sentence has.
 const NAMES_SHOWN: usize = 3;
 /// How often a deletion that is held is tried all the same.
-const HELD_LOOK_AGAIN: Duration = Duration::from_secs(600);
+const HELD_LOOK_AGAIN: Duration = Duration::from_mins(10);
 
 pub(super) fn plan(case: &Case<'_>) -> Plan {
     if !case.has_finalizer() {
@@ -119,7 +119,7 @@ impl<'a> Stage<'a> {
             .collect();
         let mut sentence = format!("waits for {count} {}{plural} to go: {}", self.word, names.join(", "));
         if count > NAMES_SHOWN {
-            sentence.push_str(&format!(" and {} more", count - NAMES_SHOWN));
+            sentence = format!("{sentence} and {} more", count - NAMES_SHOWN);
         }
         sentence
     }

@@ -20,9 +20,9 @@ use crate::request;
 use crate::validation::Verdict;
 
 /// How often infrastructure that is well is looked at.
-const RECHECK: Duration = Duration::from_secs(10 * 60);
+const RECHECK: Duration = Duration::from_mins(10);
 /// How long an accepted Update may take to show before it is sent again.
-const UPDATE_PATIENCE: Duration = Duration::from_secs(5 * 60);
+const UPDATE_PATIENCE: Duration = Duration::from_mins(5);
 /// The shortest time between the two looks that find infrastructure gone.
 const LOST_CONFIRMATION: Duration = Duration::from_secs(5);
 /// How soon to look again while somebody else asks for a verdict.

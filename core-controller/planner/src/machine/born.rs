@@ -21,15 +21,15 @@ use crate::provider::Snapshot;
 use crate::validation::Verdict;
 
 /// How often a machine that is well is looked at when nothing tells of changes.
-const RECHECK: Duration = Duration::from_secs(10 * 60);
+const RECHECK: Duration = Duration::from_mins(10);
 /// The same while a watch tells of changes: it only guards against what a watch missed.
-const RECHECK_WATCHED: Duration = Duration::from_secs(60 * 60);
+const RECHECK_WATCHED: Duration = Duration::from_hours(1);
 /// How often a machine that is changing is looked at while a watch tells of changes.
 const POLL_WATCHED: Duration = Duration::from_secs(30);
 /// How often a machine that is there and not well is looked at.
-const POLL_UNWELL: Duration = Duration::from_secs(60);
+const POLL_UNWELL: Duration = Duration::from_mins(1);
 /// How long an accepted Update may take to show before it is sent again.
-const UPDATE_PATIENCE: Duration = Duration::from_secs(5 * 60);
+const UPDATE_PATIENCE: Duration = Duration::from_mins(5);
 /// The shortest time between the two looks that find an instance gone.
 const LOST_CONFIRMATION: Duration = Duration::from_secs(5);
 
@@ -186,7 +186,7 @@ fn standing(case: &Case<'_>, status: &v1::MachineStatus) -> Standing {
         // A provider that reports no digests: the generation tells, if that is reported.
         status.observed_generation == 0 || status.observed_generation >= spec_generation(case)
     } else {
-        case.digests.iter().any(|digest| *digest == status.observed_digest)
+        case.digests.contains(&status.observed_digest)
     };
     if current {
         return Standing::Current;

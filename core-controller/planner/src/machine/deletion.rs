@@ -113,7 +113,7 @@ fn call(case: &Case<'_>, call: Call, reason: &str) -> Plan {
         .with_failure_event(case, "FailedDelete", "Delete");
     match gate {
         // It is never given up: what forbids a deletion may end without a sign.
-        Gate::Held => plan.no_later_than(case.now, plus(case.now, std::time::Duration::from_secs(600))),
+        Gate::Held => plan.no_later_than(case.now, plus(case.now, std::time::Duration::from_mins(10))),
         gate => plan.at_gate(case.now, &gate),
     }
 }

@@ -453,7 +453,7 @@ fn credentials_are_read_again_once_and_then_held() {
 fn a_provider_that_comes_back_is_called_at_once() {
     let mut fixture = fixture();
     let down = Outcome::ProviderUnavailable {
-        after: Duration::from_secs(300),
+        after: Duration::from_mins(5),
     };
     fixture.fails(create(), "CIRCUIT_OPEN", down);
     assert_eq!(fixture.call(), None);
@@ -488,7 +488,7 @@ fn without_room_another_failure_domain_is_written_down_and_then_tried() {
         .failure_domains = vec![domain("a", true), domain("b", false)];
     fixture.machine.metadata.labels = Some([(LABEL_CONTROL_PLANE.to_owned(), String::new())].into());
     let no_room = || Outcome::TryElsewhere {
-        after: Duration::from_secs(120),
+        after: Duration::from_mins(2),
     };
     fixture.fails(create(), "INSUFFICIENT_CAPACITY", no_room());
     let plan = fixture.plan();
@@ -503,7 +503,7 @@ fn without_room_another_failure_domain_is_written_down_and_then_tried() {
     fixture.fails(there, "INSUFFICIENT_CAPACITY", no_room());
     let plan = fixture.plan();
     assert_eq!(plan.action, None);
-    assert_eq!(plan.look_again, Some(Duration::from_secs(120)));
+    assert_eq!(plan.look_again, Some(Duration::from_mins(2)));
     assert_eq!(condition(&plan.status, CONDITION_READY).1, "InsufficientCapacity");
 }
 

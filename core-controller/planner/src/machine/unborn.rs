@@ -104,7 +104,7 @@ fn known(case: &Case<'_>, provider_id: &str) -> Plan {
                 case.status_waiting("MalformedProviderID", sentence.to_owned(), false),
                 sentence,
             )
-            .no_later_than(case.now, plus(case.now, std::time::Duration::from_secs(600)));
+            .no_later_than(case.now, plus(case.now, std::time::Duration::from_mins(10)));
     }
     let mut plan = case.wait(case.before.clone(), format!("the provider has it as {provider_id}"));
     plan.action = Some(Action::SetProviderId(provider_id.to_owned()));
