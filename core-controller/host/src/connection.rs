@@ -17,9 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 
-/// What a peer may send as headers and trailers: an error status of 16 KiB in base64
-/// and percent-encoding still comes through, to be cut here.
-const MAX_HEADER_LIST_BYTES: u32 = 96 * 1024;
+/// What a peer may send as headers and trailers: an error status of 100 KiB still comes
+/// through, to be cut here. A larger one ends the connection with all calls on it, since
+/// HTTP/2 cannot skip headers, and the provider is dialled again.
+const MAX_HEADER_LIST_BYTES: u32 = 256 * 1024;
 /// What one answer may send before it is read.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 /// What all answers together may send before they are read: streams that are read

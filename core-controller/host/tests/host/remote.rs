@@ -167,8 +167,9 @@ async fn a_foreign_authority_is_refused_on_both_sides() {
     remote.write("ca.pem", &foreign.pem());
     remote.connect("provider.test");
     remote.refused("is refused").await;
-    remote.write("ca.pem", &remote.authority.pem());
+    // In this order: at no moment would both sides accept each other.
     remote.client(&leaf(&foreign, "core.test", |_| {}));
+    remote.write("ca.pem", &remote.authority.pem());
     remote.refused("alert").await;
     remote.write("core-key.pem", "no key at all");
     remote.refused("no private key").await;
