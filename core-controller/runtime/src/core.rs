@@ -24,7 +24,7 @@ use crate::lease::{self, Leadership};
 use crate::memory::Memory;
 use crate::names::{Key, Kind, Name};
 use crate::observe::{Observed, Sink, observe};
-use crate::operations::{Operations, Secrets, Shared};
+use crate::operations::{Awaited, Operations, Secrets, Shared};
 use crate::options::Options;
 use crate::providers::endpoints;
 use crate::providers::hints::{HintSources, Hints};
@@ -232,7 +232,13 @@ impl Setup {
         );
         tasks.spawn(writing);
         let secrets = Arc::new(Secrets::new(self.client.clone()));
+        let awaited = Arc::new(Awaited::default());
+        tasks.spawn(until_stopped(
+            self.stop.clone(),
+            Arc::clone(&awaited).watch(self.client.clone(), Arc::clone(&secrets), router.clone()),
+        ));
         let operations = Operations::new(Shared {
+            awaited,
             host: host.clone(),
             index: Arc::clone(&index),
             memory: Arc::clone(&memory),
@@ -380,6 +386,13 @@ impl<K: Reconciled + Routed> Sink<K> for TableSink {
             K::route(&change, &self.router);
         }
         Ok(())
+    }
+}
+
+async fn until_stopped(stop: CancellationToken, task: impl Future<Output = ()>) {
+    tokio::select! {
+        () = stop.cancelled() => {}
+        () = task => {}
     }
 }
 

@@ -89,10 +89,6 @@ async fn missing_secrets_are_named_and_used_once_they_are_there() {
     scene
         .create::<Secret>(json!({"metadata": {"name": "cloud"}, "stringData": {"token": "hunter2"}}))
         .await;
-    // A touch of the object has it looked at at once, not in half a minute.
-    scene
-        .merge::<Cluster>("demo", json!({"spec": {"providerSpec": {"region": "north"}}}))
-        .await;
     scene
         .create::<Machine>({
             let mut object = machine("one", "small");
@@ -111,9 +107,6 @@ async fn missing_secrets_are_named_and_used_once_they_are_there() {
     scene
         .create::<Secret>(json!({"metadata": {"name": "boot"}, "stringData": {"value": "#cloud-config"}}))
         .await;
-    scene
-        .merge::<Machine>("one", json!({"spec": {"providerSpec": {"size": "large"}}}))
-        .await;
     scene.running(1).await;
     let state = scene.cloud.state.lock();
     assert_eq!(state.credentials["token"], b"hunter2");
@@ -121,6 +114,44 @@ async fn missing_secrets_are_named_and_used_once_they_are_there() {
         state.instances.values().next().unwrap().bootstrap.as_deref(),
         Some(&b"#cloud-config"[..])
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_credentials_are_held_until_the_secret_changes() {
+    let scene = Scene::start().await;
+    for _ in 0..3 {
+        let error = ActuatorError::new(ErrorReason::CredentialsInvalid, "the token is unknown");
+        scene.cloud.state.lock().create_faults.push_back(Fault::Refuse(error));
+    }
+    scene.kinds().await;
+    scene
+        .create::<Secret>(json!({"metadata": {"name": "cloud"}, "stringData": {"token": "old"}}))
+        .await;
+    scene
+        .create::<Cluster>(json!({
+            "metadata": {"name": "demo"},
+            "spec": {
+                "provider": "scripted",
+                "providerSpec": {"kind": "ScriptedCluster", "version": "v1"},
+                "credentialsRef": {"name": "cloud"},
+            },
+        }))
+        .await;
+    scene.create::<Machine>(machine("one", "small")).await;
+    until(scene.api::<Machine>(), "a machine that says why it waits", |machines| {
+        machines
+            .iter()
+            .filter_map(|machine| machine.status.as_ref())
+            .any(|status| serde_json::to_string(status).unwrap().contains("the token is unknown"))
+    })
+    .await;
+    eventually("tries to be over", || scene.cloud.state.lock().calls("CreateMachine") >= 2).await;
+    scene.cloud.state.lock().create_faults.clear();
+    scene
+        .merge::<Secret>("cloud", json!({"stringData": {"token": "new"}}))
+        .await;
+    scene.running(1).await;
+    assert_eq!(scene.cloud.state.lock().credentials["token"], b"new");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

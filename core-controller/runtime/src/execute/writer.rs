@@ -122,7 +122,7 @@ impl Writer {
     /// Creates an object under the name it has. A create of unknown outcome is tried
     /// again under the same name until the answer is definite; an object that is there
     /// with our controller reference is the one that we made.
-    pub async fn create<K: Reconciled + Routed>(&self, object: &K) -> Result<Arc<K>, WriteError> {
+    pub async fn create<K: Reconciled + Routed>(&self, object: &K) -> Result<(), WriteError> {
         let name = Name::of(object);
         let api = K::api(self.client.clone(), &name.namespace);
         let mut attempt = 0;
@@ -136,7 +136,10 @@ impl Writer {
                 .send::<K, _>(Verb::Create, K::RESOURCE, &name, api.create(&params, object))
                 .await;
             match result {
-                Ok(created) => return Ok(self.fold(created, true)),
+                Ok(created) => {
+                    self.fold(created, true);
+                    return Ok(());
+                }
                 Err(WriteError::Refused { reason, .. }) if reason == "AlreadyExists" => {
                     return self.adopt_existing(&api, object, &name).await;
                 }
@@ -153,7 +156,7 @@ impl Writer {
         api: &kube::Api<K>,
         object: &K,
         name: &Name,
-    ) -> Result<Arc<K>, WriteError> {
+    ) -> Result<(), WriteError> {
         let what = describe::<K>(name);
         let found = tokio::time::timeout(DEADLINE, api.get_opt(&name.name)).await;
         let found = match found {
@@ -166,7 +169,8 @@ impl Writer {
             outrigger_api::reference::controller(object.meta()).map(|reference| reference.uid.clone())
         };
         if owner(object).is_some() && owner(object) == owner(&found) {
-            Ok(self.fold(found, true))
+            self.fold(found, true);
+            Ok(())
         } else {
             // Who looks for another name has to know of it.
             self.fold(found, false);
@@ -180,13 +184,14 @@ impl Writer {
     }
 
     /// Changes the object by a merge patch that carries its own preconditions.
-    pub async fn patch_as_is<K: Reconciled + Routed>(&self, name: &Name, patch: Value) -> Result<Arc<K>, WriteError> {
+    pub async fn patch_as_is<K: Reconciled + Routed>(&self, name: &Name, patch: Value) -> Result<(), WriteError> {
         let api = K::api(self.client.clone(), &name.namespace);
         let patch = Patch::Merge(patch);
         let params = patch_params();
         let sent = api.patch(&name.name, &params, &patch);
         let answer = self.send::<K, _>(Verb::Patch, K::RESOURCE, name, sent).await?;
-        Ok(self.fold(answer, false))
+        self.fold(answer, false);
+        Ok(())
     }
 
     /// Changes the object by a merge patch.
@@ -195,8 +200,8 @@ impl Writer {
         name: &Name,
         tie: Tie<'_>,
         patch: Value,
-    ) -> Result<Arc<K>, WriteError> {
-        self.patch_as_is(name, tied(patch, tie)).await
+    ) -> Result<(), WriteError> {
+        self.patch_as_is::<K>(name, tied(patch, tie)).await
     }
 
     /// Changes the status by a merge patch on the status subresource.
@@ -205,13 +210,14 @@ impl Writer {
         name: &Name,
         tie: Tie<'_>,
         patch: Value,
-    ) -> Result<Arc<K>, WriteError> {
+    ) -> Result<(), WriteError> {
         let api = K::api(self.client.clone(), &name.namespace);
         let patch = Patch::Merge(tied(patch, tie));
         let params = patch_params();
         let sent = api.patch_status(&name.name, &params, &patch);
         let answer = self.send::<K, _>(Verb::Patch, K::STATUS, name, sent).await?;
-        Ok(self.fold(answer, false))
+        self.fold(answer, false);
+        Ok(())
     }
 
     /// Deletes the object with this UID, at this version if one is given; one that is gone
@@ -257,16 +263,11 @@ impl Writer {
         }
     }
 
-    fn fold<K: Reconciled + Routed>(&self, object: K, created: bool) -> Arc<K> {
-        let answer = Arc::new(object.clone());
+    fn fold<K: Reconciled + Routed>(&self, object: K, created: bool) {
         let change = K::table(&self.index).write().apply_own(object, created);
         if let Some(change) = change {
             K::route(&change, &self.router);
-            if let Some(new) = change.new {
-                return new;
-            }
         }
-        answer
     }
 
     async fn send<K: Reconciled, T>(

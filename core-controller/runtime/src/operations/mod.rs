@@ -4,6 +4,7 @@
 //!
 //! Not for: deciding which call to make, or interpreting errors.
 
+mod awaited;
 mod failure;
 mod lanes;
 mod secrets;
@@ -22,12 +23,13 @@ use provider_host::{CallError, CredentialId, Host, Lane, ProviderHandle};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use awaited::Awaited;
 pub use secrets::{SecretData, Secrets};
 
 use crate::index::Index;
 use crate::lease::Leadership;
 use crate::memory::{Memory, Place};
-use crate::names::{Kind, Name};
+use crate::names::{Key, Kind, Name};
 use crate::reconcile::route::Router;
 use crate::telemetry::Metrics;
 use failure::failure;
@@ -58,6 +60,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// Credentials and bootstrap data.
     pub secrets: Arc<Secrets>,
+    /// Secrets that somebody waits for.
+    pub awaited: Arc<Awaited>,
     /// The UID of the management cluster's `kube-system` namespace.
     pub management_cluster_id: String,
     /// How long credentials are used before they are read again.
@@ -155,10 +159,41 @@ impl Operations {
         self.enter(provider, target, operation, verdict);
     }
 
+    /// The object is gone: it waits for nothing any more.
+    pub fn forget(&self, key: &Key) {
+        self.shared.awaited.done(key);
+    }
+
     /// Waits until no call is under way any more; to be called after `shutdown`.
     pub async fn finish(&self) {
         self.tasks.close();
         self.tasks.wait().await;
+    }
+
+    /// What stands for the Secrets of a cluster in its plans: changes when they do, while
+    /// somebody waits for them.
+    pub fn cluster_secrets_version(&self, cluster: &Cluster) -> String {
+        let namespace = cluster.metadata.namespace.as_deref().unwrap_or_default();
+        match request::cluster_credentials(cluster) {
+            CredentialsSource::Secret(name) => self.shared.awaited.version(namespace, &name),
+            CredentialsSource::Ambient | CredentialsSource::Unknown => String::new(),
+        }
+    }
+
+    /// The same for a machine, with its bootstrap data.
+    pub fn machine_secrets_version(&self, machine: &Machine, cluster: Option<&Cluster>) -> String {
+        let namespace = machine.metadata.namespace.as_deref().unwrap_or_default();
+        let mut version = match request::machine_credentials(machine, cluster) {
+            CredentialsSource::Secret(name) => self.shared.awaited.version(namespace, &name),
+            CredentialsSource::Ambient | CredentialsSource::Unknown => String::new(),
+        };
+        if let Some(name) = bootstrap_secret(machine) {
+            let bootstrap = self.shared.awaited.version(namespace, name);
+            if !bootstrap.is_empty() {
+                version = format!("{version}/{bootstrap}");
+            }
+        }
+        version
     }
 
     /// How many operations wait and how many run.
@@ -252,6 +287,10 @@ impl Operations {
             Returned::Machine(Err(failure)) | Returned::Cluster(Err(failure)) => Some(failure),
             Returned::Machine(Ok(_)) | Returned::Cluster(Ok(_)) => None,
         };
+        match failed {
+            Some(failure) => self.await_secrets(&target, failure),
+            None => self.shared.awaited.done(&Key::new(target.kind, target.name.clone())),
+        }
         if let Some(failure) = failed {
             tracing::debug!(
                 kind = target.kind.as_str(), name = %target.name, call = operation.call.name(),
@@ -287,6 +326,43 @@ impl Operations {
         };
     }
 
+    /// Where a Secret may be what is wrong, a change of it ends the wait.
+    fn await_secrets(&self, target: &Target, failure: &Failure) {
+        let wrong = matches!(
+            failure.outcome,
+            Outcome::NotSent { .. } | Outcome::Hold { .. } | Outcome::RefreshCredentials
+        );
+        if !wrong {
+            return;
+        }
+        let namespace = &*target.name.namespace;
+        let mut names = Vec::new();
+        match target.kind {
+            Kind::Cluster => {
+                let cluster = self.shared.index.clusters.read().get(&target.name);
+                if let Some(CredentialsSource::Secret(name)) = cluster.as_deref().map(request::cluster_credentials) {
+                    names.push(name);
+                }
+            }
+            _ => {
+                if let Some(machine) = self.shared.index.machines.read().get(&target.name) {
+                    let cluster = Name::new(namespace, &machine.spec.cluster_name);
+                    let cluster = self.shared.index.clusters.read().get(&cluster);
+                    if let CredentialsSource::Secret(name) = request::machine_credentials(&machine, cluster.as_deref())
+                    {
+                        names.push(name);
+                    }
+                    names.extend(bootstrap_secret(&machine).map(str::to_owned));
+                }
+            }
+        }
+        for name in names {
+            let version = self.shared.secrets.version(namespace, &name);
+            let who = Key::new(target.kind, target.name.clone());
+            self.shared.awaited.wait(namespace, &name, &version, who);
+        }
+    }
+
     async fn call_machine(&self, provider: &Arc<str>, job: &Job) -> Result<machine::Answer, Failure> {
         let shared = &self.shared;
         let table = shared.index.machines.read().get_by_uid(&job.target.uid);
@@ -308,11 +384,8 @@ impl Operations {
             request::machine_credentials(&machine, cluster)
         };
         let (credential, credentials) = self.credentials(&namespace, &source).await?;
-        let bootstrap = match (&job.operation.call, &machine.spec.bootstrap) {
-            (Call::Create { .. }, Some(bootstrap)) => match &bootstrap.data_secret_name {
-                Some(name) => Some(self.bootstrap(&namespace, name).await?),
-                None => None,
-            },
+        let bootstrap = match (&job.operation.call, bootstrap_secret(&machine)) {
+            (Call::Create { .. }, Some(name)) => Some(self.bootstrap(&namespace, name).await?),
             _ => None,
         };
         let (attempt, state) = shared.memory.machine(&job.target.uid, |observation| {
@@ -512,6 +585,11 @@ impl Operations {
         }
         failure
     }
+}
+
+/// The name of the Secret with a machine's bootstrap data.
+fn bootstrap_secret(machine: &Machine) -> Option<&str> {
+    machine.spec.bootstrap.as_ref()?.data_secret_name.as_deref()
 }
 
 fn moved_on(message: &str) -> Failure {

@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use super::awaited::ABSENT;
+
 /// How long a failure to read is remembered, so that a thousand machines do not ask.
 const FAILURE_LIFETIME: Duration = Duration::from_secs(2);
 /// How long reading may take.
@@ -26,6 +28,8 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// The entries of a Secret.
 pub struct SecretData {
+    /// Its resourceVersion.
+    pub version: String,
     /// By name.
     pub entries: BTreeMap<String, Vec<u8>>,
 }
@@ -94,6 +98,19 @@ impl Secrets {
         cell.get_or_init(|| self.get(purpose, namespace, name)).await.clone()
     }
 
+    /// The version at which a Secret was last read; that of one that is not there when it
+    /// could not be read.
+    pub fn version(&self, namespace: &str, name: &str) -> String {
+        let entries = self.entries.lock();
+        match entries
+            .get(&(namespace.to_owned(), name.to_owned()))
+            .and_then(|entry| entry.cell.get())
+        {
+            Some(Ok(data)) => data.version.clone(),
+            Some(Err(_)) | None => ABSENT.to_owned(),
+        }
+    }
+
     /// The next read asks the API server again.
     pub fn forget(&self, namespace: &str, name: &str) {
         self.entries.lock().remove(&(namespace.to_owned(), name.to_owned()));
@@ -109,6 +126,7 @@ impl Secrets {
         };
         match tokio::time::timeout(DEADLINE, api.get_opt(name)).await {
             Ok(Ok(Some(secret))) => Ok(Arc::new(SecretData {
+                version: secret.metadata.resource_version.unwrap_or_default(),
                 entries: secret
                     .data
                     .unwrap_or_default()

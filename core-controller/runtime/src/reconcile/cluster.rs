@@ -20,6 +20,7 @@ impl Reconciler {
         let (cluster, born) = {
             let clusters = self.index.clusters.read();
             let Some(cluster) = clusters.get(&key.name) else {
+                self.operations.forget(key);
                 return Ok(None);
             };
             (cluster, clusters.born(&key.name))
@@ -44,6 +45,7 @@ impl Reconciler {
             })
         });
         let verdict = verdict_key.as_ref().and_then(|key| self.memory.verdict(key));
+        let secrets = self.operations.cluster_secrets_version(&cluster);
         let plan = self.memory.cluster(uid, |observation| {
             let view = View {
                 cluster: &cluster,
@@ -51,7 +53,7 @@ impl Reconciler {
                 observation,
                 witnessed_birth: born.is_some_and(|version| version > self.claim.version),
                 leading_since: self.leading_since,
-                credentials_version: "",
+                credentials_version: &secrets,
                 verdict: verdict.as_ref(),
                 deployments: &deployments,
                 sets: &sets,

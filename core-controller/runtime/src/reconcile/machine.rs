@@ -20,6 +20,7 @@ impl Reconciler {
         let (machine, born) = {
             let machines = self.index.machines.read();
             let Some(machine) = machines.get(&key.name) else {
+                self.operations.forget(key);
                 return Ok(None);
             };
             (machine, machines.born(&key.name))
@@ -43,6 +44,7 @@ impl Reconciler {
             (Some(provider), Some(cluster)) => self.memory.exhausted_domains(provider, cluster, now),
             _ => Vec::new(),
         };
+        let secrets = self.operations.machine_secrets_version(&machine, cluster.as_deref());
         let plan = self.memory.machine(uid, |observation| {
             let view = View {
                 machine: &machine,
@@ -51,7 +53,7 @@ impl Reconciler {
                 observation,
                 witnessed_birth: born.is_some_and(|version| version > self.claim.version),
                 leading_since: self.leading_since,
-                credentials_version: "",
+                credentials_version: &secrets,
                 verdict: verdict.as_ref(),
                 exhausted_domains: &exhausted,
             };

@@ -99,7 +99,7 @@ impl Reconciler {
         let namespace = &*deployment_name.namespace;
         match action {
             Action::CreateSet(set) => {
-                let result = self.writer.create::<MachineSet>(&set).await.map(drop);
+                let result = self.writer.create::<MachineSet>(&set).await;
                 (Performed::CreateSet(set), outcome(result))
             }
             Action::PatchSet {
@@ -111,8 +111,7 @@ impl Reconciler {
                 let result = self
                     .writer
                     .patch_as_is::<MachineSet>(&Name::new(namespace, &name), body)
-                    .await
-                    .map(drop);
+                    .await;
                 let replicas = patch.replicas;
                 (Performed::PatchSet { name, replicas }, outcome(result))
             }
@@ -161,8 +160,7 @@ impl Reconciler {
                 let result = self
                     .writer
                     .patch_as_is::<MachineDeployment>(deployment_name, body)
-                    .await
-                    .map(drop);
+                    .await;
                 (Performed::PatchDeployment { rolled_back_to }, outcome(result))
             }
         }

@@ -73,7 +73,7 @@ impl Reconciler {
         match action {
             Action::Create(machine) => {
                 let name = machine.metadata.name.clone().unwrap_or_default();
-                let result = self.writer.create::<Machine>(&machine).await.map(drop);
+                let result = self.writer.create::<Machine>(&machine).await;
                 (Performed::Create { name }, outcome(result))
             }
             Action::Delete { name, uid, replaced } => {
@@ -119,7 +119,6 @@ impl Reconciler {
         self.writer
             .patch::<K>(&Name::new(namespace, name), tie, patch)
             .await
-            .map(drop)
     }
 }
 
