@@ -3,6 +3,11 @@
 //! Types, the names that go with them, and the CustomResourceDefinitions that they give. No client, no I/O, no decisions:
 //! those are in the planner and the runtime.
 
+#![allow(
+    clippy::duplicated_attributes,
+    reason = "printer columns of one kind have the same keys, with other values"
+)]
+
 mod cluster;
 mod crds;
 mod machine;

@@ -1,5 +1,11 @@
 //! The files in `deploy/crds` are what the types give, and every definition keeps the promises that hold for all of them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "a test says by a panic what is wrong"
+)]
+
 use std::path::PathBuf;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

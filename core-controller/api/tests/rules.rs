@@ -3,6 +3,12 @@
 //! The cases are in `cases.json`, so that they can be put to a real API server too. Here the schema is judged by a JSON Schema
 //! validator and the rules by kube-cel, as the embedded API server does.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "a test says by a panic what is wrong"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 

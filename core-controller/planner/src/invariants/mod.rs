@@ -7,7 +7,7 @@ mod simulation;
 mod world;
 
 use jiff::Timestamp;
-use outrigger_api::names::ANNOTATION_DELETE_MACHINE;
+use outrigger_api::names::{ANNOTATION_DELETE_MACHINE, ANNOTATION_DESIRED_REPLICAS};
 use outrigger_api::{Machine, MachineSet, ResourceExt, StrategyType, reference};
 
 use crate::machine_deployment::{self, Bounds};
@@ -238,26 +238,39 @@ pub fn check_deployment(world: &World, plan: &machine_deployment::Plan) {
     );
 
     // What stays available, were every set to follow at once.
-    let scaling = spec.paused || world.was_scaled;
+    let desired = spec.replicas.to_string();
+    let behind = |set: &&MachineSet| {
+        set.spec.replicas > 0
+            && set
+                .annotations()
+                .get(ANNOTATION_DESIRED_REPLICAS)
+                .is_some_and(|then| *then != desired)
+    };
+    // Whoever asks for fewer machines, or for other bounds, gives machines up on purpose.
+    let scaling = spec.paused || world.was_scaled || ours.iter().any(behind);
     let total: i32 = ours.iter().map(|set| set.spec.replicas).sum();
     if scaling || (by_hand && total > spec.replicas) {
         return;
     }
-    let now: i32 = ours
-        .iter()
-        .map(|set| available_after(world, set, set.spec.replicas))
-        .sum();
-    let then: i32 = ours.iter().map(|set| available_after(world, set, wanted(set))).sum();
+    let after = |marked_too, replicas: &dyn Fn(&MachineSet) -> i32| -> i32 {
+        ours.iter()
+            .map(|set| available_after(world, set, replicas(set), marked_too))
+            .sum()
+    };
+    let as_it_is = |set: &MachineSet| set.spec.replicas;
+    let (now, then) = (after(true, &as_it_is), after(true, &wanted));
+    // What somebody marked is lost because of them.
+    let only_marked = after(false, &as_it_is) == after(false, &wanted);
     let minimum = spec.replicas - bounds.unavailable;
     assert!(
-        then >= now.min(minimum),
+        then >= now.min(minimum) || only_marked,
         "{then} machines stay available, {now} were, {minimum} must be: {}",
         plan.reason
     );
 }
 
 /// How many available machines a set keeps when it comes down to `replicas`, asked of the set's own planner.
-fn available_after(world: &World, set: &MachineSet, replicas: i32) -> i32 {
+fn available_after(world: &World, set: &MachineSet, replicas: i32, marked_too: bool) -> i32 {
     let mut set = set.clone();
     set.spec.replicas = replicas;
     let seconds = world.deployment.spec.min_ready_seconds;
@@ -272,5 +285,6 @@ fn available_after(world: &World, set: &MachineSet, replicas: i32) -> i32 {
     order[victims..]
         .iter()
         .filter(|machine| is_available(machine, seconds, world.now))
+        .filter(|machine| marked_too || !machine.annotations().contains_key(ANNOTATION_DELETE_MACHINE))
         .count() as i32
 }

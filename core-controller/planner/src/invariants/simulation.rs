@@ -203,7 +203,7 @@ fn settle(world: &mut World) -> usize {
     let mut quiet = 0;
     for round in 0..400 {
         let wrote = plan_all(world);
-        let busy = world.machines.iter().any(|machine| is_deleting(machine));
+        let busy = world.machines.iter().any(is_deleting);
         world.finish_deletions();
         all_ready(world);
         quiet = if wrote || busy { 0 } else { quiet + 1 };
@@ -216,7 +216,7 @@ fn settle(world: &mut World) -> usize {
     panic!("it does not come to rest: {:?}", world.deployment.status);
 }
 
-fn controlled<'w>(world: &'w World) -> Vec<(&'w Machine, &'w outrigger_api::MachineSet)> {
+fn controlled(world: &World) -> Vec<(&Machine, &outrigger_api::MachineSet)> {
     world
         .machines
         .iter()
@@ -232,7 +232,7 @@ fn controlled<'w>(world: &'w World) -> Vec<(&'w Machine, &'w outrigger_api::Mach
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_the_invariants_hold_and_it_converges(

@@ -134,9 +134,9 @@ impl<'a, 'v> Draft<'a, 'v> {
                 self.now,
             );
             if view.set.metadata.name == new {
-                self.new = Some(facts)
+                self.new = Some(facts);
             } else {
-                self.olds.push(facts)
+                self.olds.push(facts);
             }
         }
     }

@@ -241,9 +241,9 @@ fn decide(
             .as_ref()
             .is_some_and(|uid| seen.unanswered_deletes.contains_key(uid));
         if asked {
-            going.push(machine)
+            going.push(machine);
         } else {
-            staying.push(machine)
+            staying.push(machine);
         }
     }
     actions.extend(going.iter().map(|machine| delete(machine, false)));

@@ -17,9 +17,9 @@ pub const LARGEST_BATCH: usize = 256;
 /// Back-off after the first failure in a row.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
 /// Longest back-off.
-const LONGEST_DELAY: Duration = Duration::from_secs(300);
+const LONGEST_DELAY: Duration = Duration::from_mins(5);
 /// How long without a replacement until replacing failed machines is no longer slowed down.
-const CALM: Duration = Duration::from_secs(600);
+const CALM: Duration = Duration::from_mins(10);
 /// How long a request whose answer never came can still be carried out: as long as an API server works on one, and then some.
 pub(super) const ANSWER_WINDOW: Duration = Duration::from_secs(90);
 /// How many names an event lists.
