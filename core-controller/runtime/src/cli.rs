@@ -69,11 +69,21 @@ pub struct Arguments {
     pub leader_elect: bool,
 
     /// The namespace of the Lease.
-    #[arg(long, value_name = "NAME", env = "OUTRIGGER_LEASE_NAMESPACE", default_value = "default")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "OUTRIGGER_LEASE_NAMESPACE",
+        default_value = "default"
+    )]
     pub lease_namespace: String,
 
     /// The name of the Lease.
-    #[arg(long, value_name = "NAME", env = "OUTRIGGER_LEASE_NAME", default_value = "core-controller")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "OUTRIGGER_LEASE_NAME",
+        default_value = "core-controller"
+    )]
     pub lease_name: String,
 
     /// For how many seconds a leader counts that does not renew the Lease.
@@ -121,7 +131,10 @@ fn split_name(text: &str, wanted: &str) -> Result<(String, String), String> {
 }
 
 fn named_endpoint(text: &str) -> Result<(String, String), String> {
-    let (name, endpoint) = split_name(text, "NAME=ENDPOINT, as in fake=unix:///run/actuator/fake/actuator.sock")?;
+    let (name, endpoint) = split_name(
+        text,
+        "NAME=ENDPOINT, as in fake=unix:///run/actuator/fake/actuator.sock",
+    )?;
     if !provider_host::is_provider_name(&name) {
         return Err(format!(
             "the name {name:?} is no DNS label; use 1 to 63 of a-z, 0-9 and '-', beginning and ending with a letter or digit"
@@ -235,7 +248,14 @@ mod tests {
         let options = arguments.options().unwrap();
         assert_eq!(options.providers["fake"].endpoint, "unix:///run/fake.sock");
         assert!(options.lease.is_some());
-        assert!(parse(&["--leader-elect=false"]).unwrap().options().unwrap().lease.is_none());
+        assert!(
+            parse(&["--leader-elect=false"])
+                .unwrap()
+                .options()
+                .unwrap()
+                .lease
+                .is_none()
+        );
     }
 
     #[test]
@@ -254,7 +274,10 @@ mod tests {
         for (arguments, wanted) in [
             (vec!["--provider", "a=unix:///a", "--provider", "a=unix:///b"], "twice"),
             (vec!["--provider", "a=https://host:1"], "--provider-tls a=DIR"),
-            (vec!["--provider", "a=unix:///a", "--provider-tls", "a=/x"], "does not use TLS"),
+            (
+                vec!["--provider", "a=unix:///a", "--provider-tls", "a=/x"],
+                "does not use TLS",
+            ),
             (vec!["--provider-tls", "a=/x"], "add --provider"),
             (vec!["--provider", "a=http://127.0.0.1:1"], "--allow-plain-http"),
             (vec!["--identity", ""], "empty"),

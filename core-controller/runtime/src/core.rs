@@ -130,7 +130,10 @@ async fn prepare(client: &kube::Client, options: &Options, metrics: &Metrics) ->
                 return Err(error);
             }
             if !said {
-                tracing::warn!(error = format!("{error:#}"), "the API server is asked again until it answers");
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "the API server is asked again until it answers"
+                );
                 said = true;
             }
             tokio::time::sleep(START_RETRY).await;
@@ -181,8 +184,8 @@ impl Setup {
     async fn lead(self, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
         let index = Arc::new(Index::default());
         let queue: WorkQueue<Key> = WorkQueue::new();
-        let router = Router::new(Arc::clone(&index), queue.clone());
         let memory = Arc::new(Memory::default());
+        let router = Router::new(Arc::clone(&index), queue.clone(), Arc::clone(&memory));
         let host_metrics = HostMetrics::default();
         self.metrics.register_host(&host_metrics);
         let host = Host::new(HostConfig {
@@ -200,7 +203,6 @@ impl Setup {
             client: &self.client,
             index: &index,
             router: &router,
-            memory: &memory,
             metrics: &self.metrics,
             synced: &synced,
             stop: &self.stop,
@@ -298,6 +300,7 @@ impl Setup {
         let result = tokio::select! {
             () = self.shutdown.cancelled() => Ok(()),
             lost = self.leadership.lost() => Err(anyhow::Error::from(lost)),
+            _ = workers.join_next() => Err(anyhow::anyhow!("a worker ended before its time; this is a defect")),
         };
         if result.is_ok() {
             tracing::info!("stopping");
@@ -324,7 +327,6 @@ struct Watcher<'a> {
     client: &'a kube::Client,
     index: &'a Arc<Index>,
     router: &'a Router,
-    memory: &'a Arc<Memory>,
     metrics: &'a Arc<Metrics>,
     synced: &'a watch::Sender<u8>,
     stop: &'a CancellationToken,
@@ -335,7 +337,6 @@ impl Watcher<'_> {
         let sink = TableSink {
             index: Arc::clone(self.index),
             router: self.router.clone(),
-            memory: Arc::clone(self.memory),
             metrics: Arc::clone(self.metrics),
             synced: Some(self.synced.clone()),
         };
@@ -348,7 +349,6 @@ impl Watcher<'_> {
 struct TableSink {
     index: Arc<Index>,
     router: Router,
-    memory: Arc<Memory>,
     metrics: Arc<Metrics>,
     synced: Option<watch::Sender<u8>>,
 }
@@ -377,13 +377,7 @@ impl<K: Reconciled + Routed> Sink<K> for TableSink {
             }
         };
         for change in changes {
-            let uid = |object: &Option<Arc<K>>| object.as_ref().and_then(|object| object.meta().uid.clone());
-            if let Some(old) = uid(&change.old)
-                && uid(&change.new).as_ref() != Some(&old)
-            {
-                self.memory.forget(&Key::new(K::KIND, change.name.clone()), &old);
-            }
-            K::route(&change, &self.router);
+            self.router.changed(&change);
         }
         Ok(())
     }
@@ -434,6 +428,10 @@ async fn keep_time(reconciler: Arc<Reconciler>, stop: CancellationToken) {
             }
             _ = resync.tick() => {
                 tracing::debug!("everything is looked at again");
+                let index = &reconciler.index;
+                reconciler.memory.keep_only(|uid| {
+                    index.machines.read().get_by_uid(uid).is_some() || index.clusters.read().get_by_uid(uid).is_some()
+                });
                 reconciler.add_providers();
                 reconciler.router.add_everything();
             }

@@ -94,6 +94,12 @@ impl Memory {
         self.failures.lock().remove(key);
     }
 
+    /// Forgets machines and clusters that are gone.
+    pub fn keep_only(&self, is_there: impl Fn(&str) -> bool) {
+        self.machines.lock().retain(|uid, _| is_there(uid));
+        self.clusters.lock().retain(|uid, _| is_there(uid));
+    }
+
     /// What is known of a config.
     pub fn verdict(&self, key: &validation::Key) -> Option<Verdict> {
         self.verdicts.lock().get(key).cloned()
@@ -172,7 +178,7 @@ mod tests {
             cluster: "1".to_owned(),
             domain: "a".to_owned(),
         };
-        memory.exhausted(place, now, Duration::from_secs(60));
+        memory.exhausted(place, now, Duration::from_mins(1));
         assert_eq!(memory.exhausted_domains("fake", "1", now), ["a"]);
         assert!(memory.exhausted_domains("fake", "2", now).is_empty());
         let later = now + jiff::SignedDuration::from_secs(61);

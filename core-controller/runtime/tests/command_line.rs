@@ -1,5 +1,7 @@
 //! The binary: help, version, bad flags.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::process::{Command, Output};
 
 fn run(arguments: &[&str]) -> Output {
@@ -18,7 +20,11 @@ fn help_has_examples_and_version_is_told() {
     assert!(text.contains("Examples:") && text.contains("--provider"), "{text}");
     let version = run(&["--version"]);
     assert!(version.status.success());
-    assert!(String::from_utf8(version.stdout).unwrap().starts_with("core-controller "));
+    assert!(
+        String::from_utf8(version.stdout)
+            .unwrap()
+            .starts_with("core-controller ")
+    );
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Machines come and go: apply, run, scale, roll, delete, restart; and what it costs.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use core_controller::telemetry::Verb;
@@ -50,7 +52,9 @@ async fn machines_come_and_go() {
     let after = until(scene.api::<Machine>(), "only large machines", |machines| {
         machines.len() == 2
             && machines.iter().all(is_running)
-            && machines.iter().all(|machine| machine.spec.provider_spec.config["size"] == "large")
+            && machines
+                .iter()
+                .all(|machine| machine.spec.provider_spec.config["size"] == "large")
     })
     .await;
     for machine in &after {
@@ -85,14 +89,18 @@ async fn machines_cost_few_writes_and_a_restart_none() {
     assert!(total <= 5 * COUNT, "{total} writes: {:?}", scene.writes());
 
     // What was written last is coalesced; then nothing moves any more.
-    until(scene.api::<MachineDeployment>(), "a settled deployment", |deployments| {
-        deployments.iter().all(|deployment| {
-            deployment
-                .status
-                .as_ref()
-                .is_some_and(|status| status.available_replicas == COUNT as i32)
-        })
-    })
+    until(
+        scene.api::<MachineDeployment>(),
+        "a settled deployment",
+        |deployments| {
+            deployments.iter().all(|deployment| {
+                deployment
+                    .status
+                    .as_ref()
+                    .is_some_and(|status| status.available_replicas == COUNT as i32)
+            })
+        },
+    )
     .await;
     until(scene.api::<MachineSet>(), "a settled set", |sets| {
         sets.iter().all(|set| {

@@ -1,5 +1,7 @@
 //! What goes wrong, and what is said of it.
 
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use actuator_proto::errors::ActuatorError;
@@ -32,7 +34,10 @@ async fn a_refused_config_is_shown_with_its_place_and_makes_nothing() {
     })
     .await;
     let (_, _, message) = machine_condition(&machines[0], "ProviderConfigValid").unwrap();
-    assert!(message.contains("/size") && message.contains("none of small, large"), "{message}");
+    assert!(
+        message.contains("/size") && message.contains("none of small, large"),
+        "{message}"
+    );
     assert_eq!(scene.cloud.instances(), 0);
     // Corrected, it is made.
     scene
@@ -52,9 +57,12 @@ async fn an_unknown_provider_is_named() {
         }))
         .await;
     let clusters = until(scene.api::<Cluster>(), "a cluster that says why", |clusters| {
-        clusters
-            .iter()
-            .any(|cluster| cluster.status.as_ref().is_some_and(|status| !status.conditions.is_empty()))
+        clusters.iter().any(|cluster| {
+            cluster
+                .status
+                .as_ref()
+                .is_some_and(|status| !status.conditions.is_empty())
+        })
     })
     .await;
     let status = clusters[0].status.as_ref().unwrap();
@@ -96,12 +104,16 @@ async fn missing_secrets_are_named_and_used_once_they_are_there() {
             object
         })
         .await;
-    until(scene.api::<Machine>(), "a machine that misses its bootstrap data", |machines| {
-        machines
-            .iter()
-            .filter_map(|machine| machine.status.as_ref())
-            .any(|status| serde_json::to_string(status).unwrap().contains("default/boot"))
-    })
+    until(
+        scene.api::<Machine>(),
+        "a machine that misses its bootstrap data",
+        |machines| {
+            machines
+                .iter()
+                .filter_map(|machine| machine.status.as_ref())
+                .any(|status| serde_json::to_string(status).unwrap().contains("default/boot"))
+        },
+    )
     .await;
     assert_eq!(scene.cloud.instances(), 0);
     scene
@@ -145,7 +157,10 @@ async fn refused_credentials_are_held_until_the_secret_changes() {
             .any(|status| serde_json::to_string(status).unwrap().contains("the token is unknown"))
     })
     .await;
-    eventually("tries to be over", || scene.cloud.state.lock().calls("CreateMachine") >= 2).await;
+    eventually("tries to be over", || {
+        scene.cloud.state.lock().calls("CreateMachine") >= 2
+    })
+    .await;
     scene.cloud.state.lock().create_faults.clear();
     scene
         .merge::<Secret>("cloud", json!({"stringData": {"token": "new"}}))
@@ -214,7 +229,9 @@ async fn a_lost_instance_is_replaced_by_its_set() {
     assert_eq!(scene.cloud.instances(), 1);
     let events = scene.api::<Event>();
     until(events, "an event that tells of the loss", |events| {
-        events.iter().any(|event| event.reason.as_deref() == Some("InstanceLost"))
+        events
+            .iter()
+            .any(|event| event.reason.as_deref() == Some("InstanceLost"))
     })
     .await;
 }
@@ -236,12 +253,9 @@ async fn a_set_adopts_what_matches_and_releases_what_does_not() {
     scene.running(1).await;
     scene.create::<MachineSet>(set(2)).await;
     let machines = scene.running(2).await;
-    assert!(
-        machines
-            .iter()
-            .any(|machine| machine.metadata.name.as_deref() == Some("orphan")
-                && machine.metadata.owner_references.is_some())
-    );
+    assert!(machines.iter().any(
+        |machine| machine.metadata.name.as_deref() == Some("orphan") && machine.metadata.owner_references.is_some()
+    ));
     scene
         .merge::<Machine>("orphan", json!({"metadata": {"labels": {"pool": null}}}))
         .await;
@@ -262,8 +276,13 @@ async fn slow_deletions_do_not_starve_creations() {
     scene.create::<MachineSet>(set(60)).await;
     scene.running(60).await;
     scene.cloud.state.lock().deletions_hang = true;
-    scene.merge::<MachineSet>("pool", json!({"spec": {"replicas": 0}})).await;
-    eventually("deletions under way", || scene.cloud.state.lock().calls("DeleteMachine") >= 60).await;
+    scene
+        .merge::<MachineSet>("pool", json!({"spec": {"replicas": 0}}))
+        .await;
+    eventually("deletions under way", || {
+        scene.cloud.state.lock().calls("DeleteMachine") >= 60
+    })
+    .await;
     scene.create::<Machine>(machine("new", "small")).await;
     until(scene.api::<Machine>(), "a new machine among the dying", |machines| {
         machines
@@ -274,7 +293,10 @@ async fn slow_deletions_do_not_starve_creations() {
     let (mut present, dying) = (scene.cloud.instances(), 60);
     assert_eq!(present, dying + 1);
     scene.cloud.state.lock().deletions_hang = false;
-    until(scene.api::<Machine>(), "the dying to be gone", |machines| machines.len() == 1).await;
+    until(scene.api::<Machine>(), "the dying to be gone", |machines| {
+        machines.len() == 1
+    })
+    .await;
     present = scene.cloud.instances();
     assert_eq!(present, 1);
 }
@@ -288,13 +310,17 @@ async fn a_provider_that_comes_late_is_picked_up() {
     late.providers.get_mut("scripted").unwrap().endpoint = format!("unix://{}", path.display());
     scene.start_core(late);
     scene.kinds().await;
-    let providers = until(scene.providers(), "a provider that is not there", |providers: &[Provider]| {
-        providers.iter().any(|provider| {
-            provider.status.as_ref().is_some_and(|status| {
-                condition(&status.conditions, "Ready").is_some_and(|(status, ..)| status == "False")
+    let providers = until(
+        scene.providers(),
+        "a provider that is not there",
+        |providers: &[Provider]| {
+            providers.iter().any(|provider| {
+                provider.status.as_ref().is_some_and(|status| {
+                    condition(&status.conditions, "Ready").is_some_and(|(status, ..)| status == "False")
+                })
             })
-        })
-    })
+        },
+    )
     .await;
     let status = providers[0].status.as_ref().unwrap();
     let (_, _, message) = condition(&status.conditions, "Reachable").unwrap();
@@ -303,14 +329,18 @@ async fn a_provider_that_comes_late_is_picked_up() {
     scene.create::<Machine>(machine("one", "small")).await;
     let cloud = Cloud::start_at(&path, std::sync::Arc::clone(&scene.cloud.state));
     scene.running(1).await;
-    until(scene.providers(), "a provider that is ready", |providers: &[Provider]| {
-        providers.iter().any(|provider| {
-            provider.status.as_ref().is_some_and(|status| {
-                status.version.as_deref() == Some("1.2.3")
-                    && condition(&status.conditions, "Ready").is_some_and(|(status, ..)| status == "True")
+    until(
+        scene.providers(),
+        "a provider that is ready",
+        |providers: &[Provider]| {
+            providers.iter().any(|provider| {
+                provider.status.as_ref().is_some_and(|status| {
+                    status.version.as_deref() == Some("1.2.3")
+                        && condition(&status.conditions, "Ready").is_some_and(|(status, ..)| status == "True")
+                })
             })
-        })
-    })
+        },
+    )
     .await;
     // Another process takes its place.
     drop(cloud);
@@ -351,7 +381,11 @@ async fn the_same_identity_takes_over_and_the_other_process_ends() {
     assert_eq!(epochs, [1, 2], "the fencing epoch grows with each leader");
     second.stop_core().await.unwrap();
     let lease = scene.api::<Lease>().get("core-controller").await.unwrap();
-    assert_eq!(lease.spec.unwrap().holder_identity.as_deref(), Some(""), "the lease is released");
+    assert_eq!(
+        lease.spec.unwrap().holder_identity.as_deref(),
+        Some(""),
+        "the lease is released"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -399,10 +433,18 @@ async fn a_machine_goes_though_its_cluster_object_was_torn_away() {
     // Somebody tears the Cluster away: finalizer off, deleted.
     let clusters = scene.api::<Cluster>();
     let delete = DeleteParams::default();
-    scene.merge::<Cluster>("demo", json!({"metadata": {"annotations": {"cluster.outrigger.dev/paused": "true"}}})).await;
+    scene
+        .merge::<Cluster>(
+            "demo",
+            json!({"metadata": {"annotations": {"cluster.outrigger.dev/paused": "true"}}}),
+        )
+        .await;
     until(clusters.clone(), "a paused cluster", |clusters| {
         clusters.iter().all(|cluster| {
-            cluster.status.as_ref().is_some_and(|status| condition(&status.conditions, "Paused").is_some())
+            cluster
+                .status
+                .as_ref()
+                .is_some_and(|status| condition(&status.conditions, "Paused").is_some())
         })
     })
     .await;

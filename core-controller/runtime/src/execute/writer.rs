@@ -162,12 +162,21 @@ impl Writer {
         let found = match found {
             Ok(Ok(Some(found))) => found,
             Ok(Ok(None)) => return Err(WriteError::Conflict(what)),
-            Ok(Err(error)) => return Err(WriteError::Unknown { what, message: error.to_string() }),
-            Err(_) => return Err(WriteError::Unknown { what, message: "no answer in time".to_owned() }),
+            Ok(Err(error)) => {
+                return Err(WriteError::Unknown {
+                    what,
+                    message: error.to_string(),
+                });
+            }
+            Err(_) => {
+                return Err(WriteError::Unknown {
+                    what,
+                    message: "no answer in time".to_owned(),
+                });
+            }
         };
-        let owner = |object: &K| {
-            outrigger_api::reference::controller(object.meta()).map(|reference| reference.uid.clone())
-        };
+        let owner =
+            |object: &K| outrigger_api::reference::controller(object.meta()).map(|reference| reference.uid.clone());
         if owner(object).is_some() && owner(object) == owner(&found) {
             self.fold(found, true);
             Ok(())
@@ -259,14 +268,14 @@ impl Writer {
     fn forget<K: Reconciled + Routed>(&self, name: &Name, uid: &str) {
         let change = K::table(&self.index).write().remove_own(name, uid);
         if let Some(change) = change {
-            K::route(&change, &self.router);
+            self.router.changed(&change);
         }
     }
 
     fn fold<K: Reconciled + Routed>(&self, object: K, created: bool) {
         let change = K::table(&self.index).write().apply_own(object, created);
         if let Some(change) = change {
-            K::route(&change, &self.router);
+            self.router.changed(&change);
         }
     }
 
@@ -390,11 +399,20 @@ mod tests {
         let name = Name::new("default", "a");
         let of = |verb, code, reason| classify::<Machine>(verb, &name, status(code, reason));
         assert!(matches!(of(Verb::Patch, 409, "Conflict"), WriteError::Conflict(_)));
-        assert!(matches!(of(Verb::Create, 409, "AlreadyExists"), WriteError::Refused { .. }));
+        assert!(matches!(
+            of(Verb::Create, 409, "AlreadyExists"),
+            WriteError::Refused { .. }
+        ));
         assert!(matches!(of(Verb::Patch, 404, "NotFound"), WriteError::Gone(_)));
         assert!(matches!(of(Verb::Create, 404, "NotFound"), WriteError::Refused { .. }));
-        assert!(matches!(of(Verb::Patch, 429, "TooManyRequests"), WriteError::Busy { .. }));
-        assert!(matches!(of(Verb::Patch, 500, "InternalError"), WriteError::Unknown { .. }));
+        assert!(matches!(
+            of(Verb::Patch, 429, "TooManyRequests"),
+            WriteError::Busy { .. }
+        ));
+        assert!(matches!(
+            of(Verb::Patch, 500, "InternalError"),
+            WriteError::Unknown { .. }
+        ));
         assert!(matches!(of(Verb::Patch, 422, "Invalid"), WriteError::Refused { .. }));
     }
 

@@ -145,7 +145,7 @@ enum Event {
 
 #[derive(Debug)]
 enum Answer {
-    Put(ConfigMap, bool),
+    Put(Box<ConfigMap>, bool),
     Gone(Name, String),
 }
 
@@ -212,10 +212,10 @@ proptest! {
         };
         let answer = |table: &mut Table<ConfigMap>, answer: Answer| match answer {
             Answer::Put(object, created) => {
-                let version = version_of(&object);
-                let name = Name::of(&object);
-                let uid = uid_of(&object).to_owned();
-                table.apply_own(object, created);
+                let version = version_of(&*object);
+                let name = Name::of(&*object);
+                let uid = uid_of(&*object).to_owned();
+                table.apply_own(*object, created);
                 // Read your writes: never older than what we wrote, or gone by now.
                 if let Some(known) = table.get(&name)
                     && uid_of(&*known) == uid {
@@ -233,7 +233,7 @@ proptest! {
                 Step::Delete { name } => { model.delete(&name.to_string()); }
                 Step::OwnWrite { name, value } => {
                     let (object, created) = model.write(&name.to_string(), value);
-                    answers.push(Answer::Put(object, created));
+                    answers.push(Answer::Put(Box::new(object), created));
                 }
                 Step::OwnDelete { name } => {
                     // We only delete what we know, by its UID.

@@ -42,7 +42,9 @@ pub fn decide(
     now: jiff::Timestamp,
 ) -> Decision {
     let spec = lease.and_then(|lease| lease.spec.as_ref());
-    let holder = spec.and_then(|spec| spec.holder_identity.as_deref()).unwrap_or_default();
+    let holder = spec
+        .and_then(|spec| spec.holder_identity.as_deref())
+        .unwrap_or_default();
     let transitions = i64::from(spec.and_then(|spec| spec.lease_transitions).unwrap_or_default());
 
     if let Some(epoch) = held {
@@ -158,8 +160,14 @@ mod tests {
 
     #[test]
     fn who_led_and_finds_another_holder_or_epoch_has_lost() {
-        assert!(matches!(ask(Some(&held_by("you", 5)), Some(4), 0), Decision::Lost { .. }));
-        assert!(matches!(ask(Some(&held_by("me", 5)), Some(4), 0), Decision::Lost { .. }));
+        assert!(matches!(
+            ask(Some(&held_by("you", 5)), Some(4), 0),
+            Decision::Lost { .. }
+        ));
+        assert!(matches!(
+            ask(Some(&held_by("me", 5)), Some(4), 0),
+            Decision::Lost { .. }
+        ));
         assert!(matches!(ask(None, Some(4), 0), Decision::Lost { .. }));
     }
 }

@@ -222,7 +222,9 @@ impl Election {
             }
         };
         self.observe(lease);
-        let Some((lease, since)) = &self.observed else { return pause };
+        let Some((lease, since)) = &self.observed else {
+            return pause;
+        };
         let decision = decide(
             lease.as_ref(),
             self.held,
@@ -274,7 +276,10 @@ impl Election {
         let (verb, written) = match lease {
             Some(mut lease) => {
                 lease.spec = Some(spec);
-                (Verb::Update, self.api.replace(&self.settings.name, &params, &lease).await)
+                (
+                    Verb::Update,
+                    self.api.replace(&self.settings.name, &params, &lease).await,
+                )
             }
             None => {
                 let lease = Lease {

@@ -53,7 +53,9 @@ const PAGE: u32 = 500;
 const WATCH_SECONDS: u32 = 290;
 /// A watch without any event or bookmark for this long is taken for dead.
 const SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 10);
-/// How long a streamed list may pause, and how long a page may take.
+/// How long a streamed list may take.
+const STREAM_DEADLINE: Duration = Duration::from_secs(90);
+/// How long a page may take.
 const LIST_DEADLINE: Duration = Duration::from_mins(1);
 /// Bounds of the back-off after an error.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
@@ -142,7 +144,10 @@ where
                 ObserveError::Stale(_) => {
                     stale += 1;
                     if stale >= STALE_LISTS {
-                        tracing::warn!(kind = self.kind, "the API server's storage was put back to an older state");
+                        tracing::warn!(
+                            kind = self.kind,
+                            "the API server's storage was put back to an older state"
+                        );
                         let _ = sink.take(Observed::StorageReset);
                         stale = 0;
                     }
@@ -177,9 +182,12 @@ where
         };
         let mut events = pin!(events);
         let mut listed = Vec::new();
+        let deadline = Instant::now() + STREAM_DEADLINE;
         loop {
-            let event = match tokio::time::timeout(LIST_DEADLINE, events.next()).await {
-                Err(_) => return (None, Some(ObserveError::Silence(LIST_DEADLINE))),
+            let event = match tokio::time::timeout_at(deadline, events.next()).await {
+                // A server that does not know the parameter never says that the list is
+                // complete.
+                Err(_) => return (None, Some(ObserveError::NoStreaming)),
                 Ok(None) => return (None, Some(ObserveError::NoStreaming)),
                 Ok(Some(Err(error))) => return (None, Some(ObserveError::List(error))),
                 Ok(Some(Ok(event))) => event,
@@ -194,7 +202,6 @@ where
                 }
                 WatchEvent::Bookmark(bookmark) => {
                     if !bookmark.metadata.annotations.contains_key(INITIAL_EVENTS_END) {
-                        // A server that does not know the parameter begins to watch.
                         continue;
                     }
                     let Ok(version) = bookmark.metadata.resource_version.parse() else {

@@ -388,9 +388,12 @@ impl Operations {
             (Call::Create { .. }, Some(name)) => Some(self.bootstrap(&namespace, name).await?),
             _ => None,
         };
-        let (attempt, state) = shared.memory.machine(&job.target.uid, |observation| {
-            (observation.next_attempt(), observation.provider_state().to_vec())
-        });
+        let (attempt, state) = shared
+            .memory
+            .known_machine(&job.target.uid, |observation| {
+                (observation.next_attempt(), observation.provider_state().to_vec())
+            })
+            .unwrap_or((1, Vec::new()));
         let claim = self.claim()?;
         let context = request::Context {
             management_cluster_id: &shared.management_cluster_id,
@@ -403,7 +406,10 @@ impl Operations {
         let message = request::machine_request(&machine, cluster, &job.operation, context)?;
         let result = match message {
             request::MachineRequest::Validate(message) => {
-                return self.validate(&handle, &credential, message, job).await.map(|()| machine::Answer::Validated);
+                return self
+                    .validate(&handle, &credential, message, job)
+                    .await
+                    .map(|()| machine::Answer::Validated);
             }
             request::MachineRequest::Create(message) => handle
                 .create_machine(&credential, message)
@@ -426,7 +432,9 @@ impl Operations {
         {
             let place = Place {
                 provider: provider.to_string(),
-                cluster: cluster.and_then(|cluster| cluster.metadata.uid.clone()).unwrap_or_default(),
+                cluster: cluster
+                    .and_then(|cluster| cluster.metadata.uid.clone())
+                    .unwrap_or_default(),
                 domain: failure_domain.clone().unwrap_or_default(),
             };
             shared.memory.exhausted(place, Timestamp::now(), after);
@@ -447,9 +455,12 @@ impl Operations {
             request::cluster_credentials(&object)
         };
         let (credential, credentials) = self.credentials(&namespace, &source).await?;
-        let (attempt, state) = shared.memory.cluster(&job.target.uid, |observation| {
-            (observation.next_attempt(), observation.provider_state().to_vec())
-        });
+        let (attempt, state) = shared
+            .memory
+            .known_cluster(&job.target.uid, |observation| {
+                (observation.next_attempt(), observation.provider_state().to_vec())
+            })
+            .unwrap_or((1, Vec::new()));
         let claim = self.claim()?;
         let context = request::Context {
             management_cluster_id: &shared.management_cluster_id,
@@ -462,7 +473,10 @@ impl Operations {
         let message = request::cluster_request(&object, &job.operation, context)?;
         let result = match message {
             request::ClusterRequest::Validate(message) => {
-                return self.validate(&handle, &credential, message, job).await.map(|()| cluster::Answer::Validated);
+                return self
+                    .validate(&handle, &credential, message, job)
+                    .await
+                    .map(|()| cluster::Answer::Validated);
             }
             request::ClusterRequest::Create(message) => handle
                 .create_cluster(&credential, message)
@@ -551,7 +565,11 @@ impl Operations {
             CredentialsSource::Ambient => Ok((CredentialId::ambient(), request::credentials(None))),
             CredentialsSource::Secret(name) => {
                 let lifetime = self.shared.credentials_lifetime;
-                let secret = self.shared.secrets.read("credentials", namespace, name, lifetime).await?;
+                let secret = self
+                    .shared
+                    .secrets
+                    .read("credentials", namespace, name, lifetime)
+                    .await?;
                 let id = CredentialId::new(format!("{namespace}/{name}"));
                 Ok((id, request::credentials(Some(secret.entries.clone()))))
             }
@@ -574,7 +592,10 @@ impl Operations {
             .entries
             .get("value")
             .ok_or_else(|| Failure::missing_secret_entry(PURPOSE, namespace, name, "value"))?;
-        let format = secret.entries.get("format").map(|format| String::from_utf8_lossy(format));
+        let format = secret
+            .entries
+            .get("format")
+            .map(|format| String::from_utf8_lossy(format));
         Ok(request::bootstrap(value.clone(), format.as_deref())?)
     }
 

@@ -36,7 +36,10 @@ pub struct SecretData {
 
 impl std::fmt::Debug for SecretData {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SecretData").field("entries", &self.entries.len()).finish()
+        f.debug_struct("SecretData")
+            .field("version", &self.version)
+            .field("entries", &self.entries.len())
+            .finish()
     }
 }
 

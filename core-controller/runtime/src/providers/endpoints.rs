@@ -103,10 +103,10 @@ pub fn from_object(provider: &Provider, secret: Option<&Arc<SecretData>>) -> Res
 }
 
 /// The object that stands for an endpoint given otherwise; nothing where the kind cannot
-/// say it (plain HTTP, for development).
+/// say it: plain HTTP is for development, and TLS files of a flag are in no Secret.
 pub fn object_for(name: &str, endpoint: &str, source: EndpointSource) -> Option<Provider> {
     let label = label_of(source)?;
-    if endpoint.starts_with("http://") {
+    if !endpoint.starts_with("unix://") {
         return None;
     }
     let mut provider = Provider::new(
@@ -136,7 +136,13 @@ mod tests {
         provider.spec.limits.calls_per_second = Some(7);
         let config = from_object(&provider, None).unwrap();
         assert_eq!(config.endpoint.to_string(), "unix:///run/fake.sock");
-        assert_eq!(config.rate, Some(Rate { per_second: 7.0, burst: 7 }));
+        assert_eq!(
+            config.rate,
+            Some(Rate {
+                per_second: 7.0,
+                burst: 7
+            })
+        );
         provider.spec.endpoint = "ftp://x".to_owned();
         assert!(from_object(&provider, None).unwrap_err().contains("scheme"));
     }

@@ -62,7 +62,8 @@ pub struct Hints {
 
 impl std::fmt::Debug for Hints {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hints").field("streams", &self.streams.lock().len())
+        f.debug_struct("Hints")
+            .field("streams", &self.streams.lock().len())
             .finish_non_exhaustive()
     }
 }
@@ -95,7 +96,11 @@ impl Hints {
             .snapshot(provider)
             .and_then(|snapshot| snapshot.info)
             .is_some_and(|info| info.capabilities.watch_machines);
-        let wanted = if offered { self.wanted(provider) } else { FnvHashMap::default() };
+        let wanted = if offered {
+            self.wanted(provider)
+        } else {
+            FnvHashMap::default()
+        };
         let mut streams = self.streams.lock();
         streams.retain(|key, _| key.provider != provider || wanted.contains_key(key));
         for (key, config) in wanted {
@@ -119,7 +124,12 @@ impl Hints {
     }
 
     fn wanted(&self, provider: &str) -> FnvHashMap<StreamKey, v1::OpaqueConfig> {
-        let clusters = self.sources.index.clusters.read().find(&IndexKey::Provider(provider.into()));
+        let clusters = self
+            .sources
+            .index
+            .clusters
+            .read()
+            .find(&IndexKey::Provider(provider.into()));
         let mut wanted = FnvHashMap::default();
         for cluster in clusters {
             let Ok(config) = request::opaque_config(&cluster.spec.provider_spec) else {
@@ -159,8 +169,12 @@ async fn follow(
                     .secrets
                     .read("credentials", namespace, name, std::time::Duration::from_secs(30))
                     .await;
-                read.ok()
-                    .map(|secret| (CredentialId::new(format!("{namespace}/{name}")), Some(secret.entries.clone())))
+                read.ok().map(|secret| {
+                    (
+                        CredentialId::new(format!("{namespace}/{name}")),
+                        Some(secret.entries.clone()),
+                    )
+                })
             }
         };
         let stream = credentials.and_then(|(id, entries)| {
@@ -182,7 +196,10 @@ async fn follow(
                         set_synced(&sources, &streams, &key, false);
                     }
                     MachineHint::Present(machine) => {
-                        let uid = machine.ownership.map(|ownership| ownership.object_uid).unwrap_or_default();
+                        let uid = machine
+                            .ownership
+                            .map(|ownership| ownership.object_uid)
+                            .unwrap_or_default();
                         if let Some(status) = machine.status {
                             present(&sources, &uid, status);
                         }
@@ -191,7 +208,10 @@ async fn follow(
                         }
                     }
                     MachineHint::Gone(machine) => {
-                        let uid = machine.ownership.map(|ownership| ownership.object_uid).unwrap_or_default();
+                        let uid = machine
+                            .ownership
+                            .map(|ownership| ownership.object_uid)
+                            .unwrap_or_default();
                         gone(&sources, &uid);
                     }
                     MachineHint::Synced => {
@@ -209,12 +229,7 @@ async fn follow(
     }
 }
 
-fn set_synced(
-    sources: &HintSources,
-    streams: &Mutex<FnvHashMap<StreamKey, Stream>>,
-    key: &StreamKey,
-    synced: bool,
-) {
+fn set_synced(sources: &HintSources, streams: &Mutex<FnvHashMap<StreamKey, Stream>>, key: &StreamKey, synced: bool) {
     let changed = streams
         .lock()
         .get_mut(key)
@@ -269,7 +284,11 @@ fn unlisted(sources: &HintSources, key: &StreamKey, listed: &FnvHashSet<String>)
             .read()
             .find(&IndexKey::Cluster(Name::of(&*cluster)));
         for machine in machines {
-            let other = machine.spec.provider.as_ref().is_some_and(|provider| *provider != key.provider);
+            let other = machine
+                .spec
+                .provider
+                .as_ref()
+                .is_some_and(|provider| *provider != key.provider);
             if let Some(uid) = &machine.metadata.uid
                 && machine.spec.provider_id.is_some()
                 && !other

@@ -236,10 +236,7 @@ impl<K: Queued> State<K> {
         let (due, delayed_keys) = (&self.due, &mut self.delayed_keys);
         let mut kept = BinaryHeap::with_capacity(due.len());
         for Reverse((at, sequence)) in self.delays.drain() {
-            if delayed_keys
-                .get(&sequence)
-                .is_some_and(|key| due.get(key) == Some(&at))
-            {
+            if delayed_keys.get(&sequence).is_some_and(|key| due.get(key) == Some(&at)) {
                 kept.push(Reverse((at, sequence)));
             } else {
                 delayed_keys.remove(&sequence);

@@ -53,7 +53,7 @@ async fn a_key_being_worked_on_is_handed_out_again_only_afterwards() {
 async fn of_several_delays_the_shortest_counts() {
     let queue = WorkQueue::new();
     let start = Instant::now();
-    queue.add_after(1, Duration::from_secs(60));
+    queue.add_after(1, Duration::from_mins(1));
     queue.add_after(1, Duration::from_secs(10));
     queue.add_after(1, Duration::from_secs(30));
     queue.add_after(2, Duration::from_secs(20));
@@ -64,7 +64,7 @@ async fn of_several_delays_the_shortest_counts() {
     assert_eq!(queue.waiting(), 0);
     // The outdated delays of key 1 hand out nothing.
     assert!(
-        tokio::time::timeout(Duration::from_secs(300), queue.next())
+        tokio::time::timeout(Duration::from_mins(5), queue.next())
             .await
             .is_err()
     );
@@ -77,7 +77,7 @@ async fn adding_now_ends_the_delay() {
     queue.add(1);
     assert_eq!(next(&queue).await, 1);
     assert!(
-        tokio::time::timeout(Duration::from_secs(300), queue.next())
+        tokio::time::timeout(Duration::from_mins(5), queue.next())
             .await
             .is_err()
     );
@@ -87,10 +87,12 @@ async fn adding_now_ends_the_delay() {
 async fn closing_wakes_everybody() {
     let queue = WorkQueue::<u32>::new();
     let waiting: Vec<_> = (0..4)
-        .map(|_| tokio::spawn({
-            let queue = queue.clone();
-            async move { queue.next().await.is_none() }
-        }))
+        .map(|_| {
+            tokio::spawn({
+                let queue = queue.clone();
+                async move { queue.next().await.is_none() }
+            })
+        })
         .collect();
     tokio::task::yield_now().await;
     queue.close();

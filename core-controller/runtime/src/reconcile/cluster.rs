@@ -27,7 +27,6 @@ impl Reconciler {
         };
         let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
         let provider = cluster.spec.provider.as_str();
-        self.hints.update(provider);
         let snapshot = self.snapshots.get(provider);
         let members = IndexKey::Cluster(key.name.clone());
         let deployments = self.index.deployments.read().find(&members);
@@ -77,13 +76,17 @@ impl Reconciler {
                 Action::DeleteChild { kind, name, uid } => {
                     let name = Name::new(&key.name.namespace, &name);
                     match kind {
-                        ChildKind::MachineDeployment => self.writer.delete::<MachineDeployment>(&name, &uid, None).await?,
+                        ChildKind::MachineDeployment => {
+                            self.writer.delete::<MachineDeployment>(&name, &uid, None).await?;
+                        }
                         ChildKind::MachineSet => self.writer.delete::<MachineSet>(&name, &uid, None).await?,
                         ChildKind::Machine => self.writer.delete::<Machine>(&name, &uid, None).await?,
                     }
                 }
                 Action::Provider(operation) => {
-                    let verdict = (operation.call == Call::Validate).then(|| verdict_key.clone()).flatten();
+                    let verdict = (operation.call == Call::Validate)
+                        .then(|| verdict_key.clone())
+                        .flatten();
                     self.operations.start_cluster(provider, &cluster, operation, verdict);
                 }
             }

@@ -65,7 +65,11 @@ impl Reconciler {
         self.record::<MachineSet>(&set, plan.events);
         self.record::<MachineSet>(&set, events);
         // What was just done is planned on: more may be missing.
-        let again = if acted { sooner(plan.look_again, Some(std::time::Duration::from_millis(1))) } else { plan.look_again };
+        let again = if acted {
+            sooner(plan.look_again, Some(std::time::Duration::from_millis(1)))
+        } else {
+            plan.look_again
+        };
         Ok(sooner(again, written.again()))
     }
 
@@ -77,7 +81,10 @@ impl Reconciler {
                 (Performed::Create { name }, outcome(result))
             }
             Action::Delete { name, uid, replaced } => {
-                let result = self.writer.delete::<Machine>(&Name::new(namespace, &name), &uid, None).await;
+                let result = self
+                    .writer
+                    .delete::<Machine>(&Name::new(namespace, &name), &uid, None)
+                    .await;
                 (Performed::Delete { name, uid, replaced }, outcome(result))
             }
             Action::Adopt {
@@ -116,9 +123,7 @@ impl Reconciler {
     ) -> Result<(), WriteError> {
         let patch = json!({ "metadata": { "uid": uid, "ownerReferences": owners } });
         let tie = version.map_or(Tie::Uid(uid), Tie::Version);
-        self.writer
-            .patch::<K>(&Name::new(namespace, name), tie, patch)
-            .await
+        self.writer.patch::<K>(&Name::new(namespace, name), tie, patch).await
     }
 }
 

@@ -100,7 +100,7 @@ impl Reconciler {
                     self.memory.write_succeeded(&key);
                     again
                 }
-                Err(error) => self.after_failed_write(&key, &error),
+                Err(error) => Some(self.after_failed_write(&key, &error)),
             };
             if let Some(after) = again {
                 self.queue.add_after(key, after);
@@ -108,24 +108,24 @@ impl Reconciler {
         }
     }
 
-    fn after_failed_write(&self, key: &Key, error: &WriteError) -> Again {
+    fn after_failed_write(&self, key: &Key, error: &WriteError) -> Duration {
         let after = self.memory.write_failed(key);
         match error {
-            // The process is about to end.
-            WriteError::NotLeading(_) => None,
+            // The process is about to end, or the lease is renewed late.
+            WriteError::NotLeading(_) => after,
             WriteError::Conflict(_) | WriteError::Gone(_) => {
                 // The watch will tell; should it not, look again all the same.
                 tracing::debug!(kind = key.kind.as_str(), name = %key.name, %error, "planned again");
-                Some(after)
+                after
             }
-            WriteError::Busy { after: asked, .. } => Some(after.max(*asked)),
+            WriteError::Busy { after: asked, .. } => after.max(*asked),
             WriteError::Refused { .. } => {
                 tracing::warn!(kind = key.kind.as_str(), name = %key.name, %error, "tried again");
-                Some(after)
+                after
             }
             WriteError::Unknown { .. } => {
                 tracing::info!(kind = key.kind.as_str(), name = %key.name, %error, "tried again");
-                Some(after)
+                after
             }
         }
     }

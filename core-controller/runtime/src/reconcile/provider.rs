@@ -32,16 +32,25 @@ impl Reconciler {
                 return Ok(None);
             }
             (None, Some(given)) => {
+                // Machines do not wait for the object that shows the provider.
+                self.refresh(name, None);
                 if let Some(object) = endpoints::object_for(name, &given.endpoint, given.source) {
                     self.writer.create(&object).await?;
-                } else {
-                    self.refresh(name, None);
                 }
                 return Ok(None);
             }
             (Some(object), Some(given)) => {
-                if object.spec.endpoint != given.endpoint && object.metadata.deletion_timestamp.is_none() {
-                    tracing::info!(name, endpoint = given.endpoint, "the Provider gets the endpoint that was given");
+                let can_be_shown = endpoints::object_for(name, &given.endpoint, given.source).is_some();
+                if object.spec.endpoint != given.endpoint
+                    && can_be_shown
+                    && object.metadata.deletion_timestamp.is_none()
+                {
+                    self.refresh(name, None);
+                    tracing::info!(
+                        name,
+                        endpoint = given.endpoint,
+                        "the Provider gets the endpoint that was given"
+                    );
                     let uid = object.metadata.uid.as_deref().unwrap_or_default();
                     let patch = json!({
                         "metadata": { "labels": { endpoints::LABEL_SOURCE: endpoints::label_of(given.source) } },
@@ -60,15 +69,21 @@ impl Reconciler {
         } else if given.is_none() && known.is_none() {
             wrong = Some((
                 Link::Unreachable,
-                format!("there is no socket at {} any more; start the provider, or delete this object", object.spec.endpoint),
+                format!(
+                    "there is no socket at {} any more; start the provider, or delete this object",
+                    object.spec.endpoint
+                ),
             ));
         }
-        let snapshot = self.refresh(name, wrong.map(|(link, message)| {
-            let mut snapshot = Snapshot::connecting(name, object.spec.endpoint.clone());
-            snapshot.link = link;
-            snapshot.message = message;
-            snapshot
-        }));
+        let snapshot = self.refresh(
+            name,
+            wrong.map(|(link, message)| {
+                let mut snapshot = Snapshot::connecting(name, object.spec.endpoint.clone());
+                snapshot.link = link;
+                snapshot.message = message;
+                snapshot
+            }),
+        );
         let plan = provider::plan(
             &View {
                 provider: &object,
@@ -90,7 +105,12 @@ impl Reconciler {
             None => None,
             Some(tls) => Some(
                 self.secrets
-                    .read("TLS files", &tls.secret_ref.namespace, &tls.secret_ref.name, TLS_LIFETIME)
+                    .read(
+                        "TLS files",
+                        &tls.secret_ref.namespace,
+                        &tls.secret_ref.name,
+                        TLS_LIFETIME,
+                    )
                     .await
                     .map_err(|failure| (Link::Misconfigured, failure.message))?,
             ),
@@ -121,8 +141,12 @@ impl Reconciler {
         if snapshots::matters(old.as_deref(), new.as_deref()) {
             if let Some(new) = &new {
                 tracing::info!(
-                    provider = name, state = new.link.name(), endpoint = new.endpoint, version = new.version,
-                    message = new.message, "the provider's state"
+                    provider = name,
+                    state = new.link.name(),
+                    endpoint = new.endpoint,
+                    version = new.version,
+                    message = new.message,
+                    "the provider's state"
                 );
             }
             self.router.add_members_of_provider(name);
@@ -133,8 +157,10 @@ impl Reconciler {
     /// Queues every provider that is known in any way.
     pub fn add_providers(&self) {
         for snapshot in self.host.snapshots() {
-            self.router
-                .add(crate::names::Kind::Provider, crate::names::Name::new("", &snapshot.name));
+            self.router.add(
+                crate::names::Kind::Provider,
+                crate::names::Name::new("", &snapshot.name),
+            );
         }
         for name in self.snapshots.names() {
             self.router

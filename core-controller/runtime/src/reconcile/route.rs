@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use outrigger_api::{Cluster, Machine, MachineDeployment, MachineSet, Provider, reference};
 
-use crate::index::{Change, Index, IndexKey};
+use crate::index::{Change, Index, IndexKey, Reconciled};
+use crate::memory::Memory;
 use crate::names::{Key, Kind, Name};
 use crate::queue::WorkQueue;
 
 /// How long an owner waits for more of its children to move before it counts again:
 /// the more there are, the longer, so that counting never takes most of the time.
 fn count_delay(children: usize) -> Duration {
-    Duration::from_micros((children as u64).saturating_mul(100)).clamp(Duration::from_millis(5), Duration::from_millis(300))
+    Duration::from_micros((children as u64).saturating_mul(100))
+        .clamp(Duration::from_millis(5), Duration::from_millis(300))
 }
 
 /// How long a cluster waits after the number of its members has changed.
@@ -28,6 +30,7 @@ const CLUSTER_COUNT_DELAY: Duration = Duration::from_millis(500);
 pub struct Router {
     index: Arc<Index>,
     queue: WorkQueue<Key>,
+    memory: Arc<Memory>,
 }
 
 /// A kind whose changes are routed.
@@ -37,9 +40,20 @@ pub trait Routed: Sized {
 }
 
 impl Router {
-    /// A router over the index into the queue.
-    pub fn new(index: Arc<Index>, queue: WorkQueue<Key>) -> Self {
-        Self { index, queue }
+    /// A router over the index into the queue; what is gone is forgotten.
+    pub fn new(index: Arc<Index>, queue: WorkQueue<Key>, memory: Arc<Memory>) -> Self {
+        Self { index, queue, memory }
+    }
+
+    /// An object has changed in the index.
+    pub fn changed<K: Reconciled + Routed>(&self, change: &Change<K>) {
+        let uid = |object: &Option<Arc<K>>| object.as_ref().and_then(|object| object.meta().uid.clone());
+        if let Some(old) = uid(&change.old)
+            && uid(&change.new).as_ref() != Some(&old)
+        {
+            self.memory.forget(&Key::new(K::KIND, change.name.clone()), &old);
+        }
+        K::route(change, self);
     }
 
     /// Queues an object now.
@@ -74,7 +88,11 @@ impl Router {
         let key = IndexKey::Provider(provider.into());
         let clusters = self.index.clusters.read().find_names(&key);
         for cluster in clusters {
-            let machines = self.index.machines.read().find_names(&IndexKey::Cluster(cluster.clone()));
+            let machines = self
+                .index
+                .machines
+                .read()
+                .find_names(&IndexKey::Cluster(cluster.clone()));
             self.add(Kind::Cluster, cluster);
             for machine in machines {
                 self.add(Kind::Machine, machine);
@@ -131,6 +149,12 @@ impl Routed for Provider {
 impl Routed for Cluster {
     fn route(change: &Change<Self>, router: &Router) {
         router.add(Kind::Cluster, change.name.clone());
+        if !is_status_only(change) {
+            // The provider may have to watch in another place.
+            for cluster in change.old.iter().chain(&change.new) {
+                router.add_after(Kind::Provider, Name::new("", &cluster.spec.provider), COUNT_DELAY);
+            }
+        }
         // Counts of machines move all the time; what machines decide on does not.
         let seen = |cluster: &Option<Arc<Self>>| {
             cluster.as_ref().map(|cluster| {

@@ -124,8 +124,14 @@ mod tests {
                 "conditions": [{"type": "Ready", "status": ready, "message": message}],
             })
         };
-        assert!(only_counts_moved(&status(1, "False", "1 of 3"), &status(2, "False", "2 of 3")));
-        assert!(!only_counts_moved(&status(2, "False", "2 of 3"), &status(3, "True", "")));
+        assert!(only_counts_moved(
+            &status(1, "False", "1 of 3"),
+            &status(2, "False", "2 of 3")
+        ));
+        assert!(!only_counts_moved(
+            &status(2, "False", "2 of 3"),
+            &status(3, "True", "")
+        ));
         let mut other = status(2, "False", "2 of 3");
         other["observedGeneration"] = 2.into();
         assert!(!only_counts_moved(&status(2, "False", "2 of 3"), &other));

@@ -135,7 +135,11 @@ impl Metrics {
             "Kubernetes events that were not written because there were too many",
             metrics.events_dropped.clone(),
         );
-        registry.register("queue_ready", "Objects ready to be planned", metrics.queue_ready.clone());
+        registry.register(
+            "queue_ready",
+            "Objects ready to be planned",
+            metrics.queue_ready.clone(),
+        );
         registry.register("queue_working", "Objects being planned", metrics.queue_working.clone());
         registry.register(
             "queue_waiting",
@@ -166,9 +170,7 @@ impl Metrics {
     /// Counts a write to the API server.
     pub fn count_write(&self, verb: Verb, resource: &'static str, accepted: bool) {
         let result = if accepted { "accepted" } else { "failed" };
-        self.writes
-            .get_or_create(&WriteLabels { verb, resource, result })
-            .inc();
+        self.writes.get_or_create(&WriteLabels { verb, resource, result }).inc();
     }
 
     /// How many writes of this verb to this resource were accepted or failed.
@@ -186,7 +188,9 @@ impl Metrics {
     pub fn count_reconcile(&self, kind: &'static str, took: Duration) {
         let labels = KindLabels { kind };
         self.reconciles.get_or_create(&labels).inc();
-        self.reconcile_seconds.get_or_create(&labels).observe(took.as_secs_f64());
+        self.reconcile_seconds
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
     }
 
     /// Tells the host's metrics along with these.

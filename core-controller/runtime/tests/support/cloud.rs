@@ -60,7 +60,8 @@ pub struct Cloud {
     pub state: Arc<Mutex<State>>,
     path: PathBuf,
     _serving: DropGuard,
-    _folder: Option<tempfile::TempDir>,
+    /// Goes with the cloud.
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Cloud {
@@ -69,7 +70,7 @@ impl Cloud {
         let folder = tempfile::Builder::new().prefix("core").tempdir().unwrap();
         let path = folder.path().join("actuator.sock");
         let mut cloud = Self::start_at(&path, Arc::default());
-        cloud._folder = Some(folder);
+        cloud.folder = Some(folder);
         cloud
     }
 
@@ -85,7 +86,9 @@ impl Cloud {
         let stopped = stop.clone();
         tokio::spawn(async move {
             tonic::transport::Server::builder()
-                .add_service(discovery::discovery_service_server::DiscoveryServiceServer::new(service.clone()))
+                .add_service(discovery::discovery_service_server::DiscoveryServiceServer::new(
+                    service.clone(),
+                ))
                 .add_service(v1::identity_service_server::IdentityServiceServer::new(service.clone()))
                 .add_service(v1::cluster_service_server::ClusterServiceServer::new(service.clone()))
                 .add_service(v1::machine_service_server::MachineServiceServer::new(service))
@@ -97,8 +100,12 @@ impl Cloud {
             state,
             path: path.to_owned(),
             _serving: stop.drop_guard(),
-            _folder: None,
+            folder: None,
         }
+    }
+
+    pub fn has_own_folder(&self) -> bool {
+        self.folder.is_some()
     }
 
     pub fn endpoint(&self) -> String {
@@ -287,7 +294,11 @@ impl v1::cluster_service_server::ClusterService for Service {
 }
 
 fn presence(there: bool) -> v1::Presence {
-    if there { v1::Presence::Present } else { v1::Presence::Absent }
+    if there {
+        v1::Presence::Present
+    } else {
+        v1::Presence::Absent
+    }
 }
 
 #[tonic::async_trait]

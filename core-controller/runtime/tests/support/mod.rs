@@ -104,7 +104,10 @@ impl Scene {
                     .list_api_group_resources("cluster.outrigger.dev/v1alpha1")
                     .await
                     && list.resources.iter().any(|resource| resource.name == "providers")
-                    && list.resources.iter().any(|resource| resource.name == "machinedeployments")
+                    && list
+                        .resources
+                        .iter()
+                        .any(|resource| resource.name == "machinedeployments")
                 {
                     return;
                 }
@@ -162,9 +165,11 @@ impl Scene {
 
     /// Waits until exactly so many machines are there and all of them run.
     pub async fn running(&self, count: usize) -> Vec<Machine> {
-        until(self.api::<Machine>(), &format!("{count} running machines"), |machines| {
-            machines.len() == count && machines.iter().all(is_running)
-        })
+        until(
+            self.api::<Machine>(),
+            &format!("{count} running machines"),
+            |machines| machines.len() == count && machines.iter().all(is_running),
+        )
         .await
     }
 
@@ -255,10 +260,8 @@ where
         }
         panic!("the watch ended");
     };
-    match tokio::time::timeout(PATIENCE, waiting).await {
-        Ok(objects) => objects,
-        Err(_) => panic!("waited in vain for {what}; there is {:#?}", all()),
-    }
+    let found = tokio::time::timeout(PATIENCE, waiting).await;
+    found.unwrap_or_else(|_| panic!("waited in vain for {what}; there is {:#?}", all()))
 }
 
 /// Asks until the condition holds; for what cannot be watched.
