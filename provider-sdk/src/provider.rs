@@ -55,9 +55,9 @@ pub type ByteStream = BoxStream<'static, Result<Bytes, ActuatorError>>;
 /// `KEY_CONFLICT`, and GONE means that nothing of the key is left.
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
-    /// What a user writes into `Cluster.spec.providerConfig`.
+    /// What a user writes into `Cluster.spec.providerSpec`.
     type ClusterConfig: Config;
-    /// What a user writes into `Machine.spec.providerConfig`.
+    /// What a user writes into `Machine.spec.providerSpec`.
     type MachineConfig: Config;
 
     /// What the provider is. Asked once, when the server is built.
