@@ -4,7 +4,7 @@
 //! machines up; so a status that is late never costs an available machine. Not for creating, naming or deleting sets.
 
 use jiff::Timestamp;
-use outrigger_api::names::{ANNOTATION_DESIRED_REPLICAS, ANNOTATION_MAX_REPLICAS};
+use outrigger_api::names::{ANNOTATION_DELETE_MACHINE, ANNOTATION_DESIRED_REPLICAS, ANNOTATION_MAX_REPLICAS};
 use outrigger_api::{Machine, MachineSet, ResourceExt};
 
 use super::arithmetic::{self, Bounds, Share};
@@ -22,8 +22,16 @@ pub struct Facts<'a> {
     pub wanted: i32,
     /// Machines that may be there besides.
     possible: i32,
-    /// For each machine in the order in which they are given up: whether it is available.
-    available: Vec<bool>,
+    /// The machines in the order in which they are given up.
+    order: Vec<Worth>,
+}
+
+/// What losing a machine would cost.
+#[derive(Clone, Copy, Debug)]
+struct Worth {
+    available: bool,
+    /// Somebody wants it to go first.
+    marked: bool,
 }
 
 impl<'a> Facts<'a> {
@@ -41,9 +49,12 @@ impl<'a> Facts<'a> {
             .filter(|machine| !is_deleting(machine))
             .collect();
         order_for_deletion(&mut staying, set.spec.delete_policy, min_ready_seconds, now);
-        let available = staying
+        let order = staying
             .iter()
-            .map(|machine| readiness(machine, min_ready_seconds, now) == Readiness::Available)
+            .map(|machine| Worth {
+                available: readiness(machine, min_ready_seconds, now) == Readiness::Available,
+                marked: machine.annotations().contains_key(ANNOTATION_DELETE_MACHINE),
+            })
             .collect();
         let counts = Counts::of(machines.iter().copied(), min_ready_seconds, now);
         Self {
@@ -51,7 +62,7 @@ impl<'a> Facts<'a> {
             counts,
             wanted: set.spec.replicas,
             possible,
-            available,
+            order,
         }
     }
 
@@ -65,21 +76,32 @@ impl<'a> Facts<'a> {
         self.replicas().max(self.counts.existing + self.possible)
     }
 
+    /// The machines that are left once the set has come down to `replicas`.
+    fn survivors(&self, replicas: i32) -> &[Worth] {
+        let victims = usize::try_from(self.counts.existing - replicas).unwrap_or(0);
+        &self.order[victims.min(self.order.len())..]
+    }
+
     /// How many available machines are left once the set has come down to `replicas`.
-    pub fn available_at(&self, replicas: i32) -> i32 {
-        let victims = usize::try_from(self.counts.existing - replicas)
-            .unwrap_or(0)
-            .min(self.available.len());
-        self.available[victims..].iter().filter(|available| **available).count() as i32
+    fn available_at(&self, replicas: i32) -> i32 {
+        self.survivors(replicas).iter().filter(|worth| worth.available).count() as i32
+    }
+
+    /// The same without marked ones: they go before all others whatever they are worth, and who marked them has given them up.
+    fn kept_at(&self, replicas: i32) -> i32 {
+        self.survivors(replicas)
+            .iter()
+            .filter(|worth| worth.available && !worth.marked)
+            .count() as i32
     }
 
     /// Lowers what is wanted by as many as `most`, as long as no more than `budget` available machines are lost. Returns by how
     /// many, and how many available machines that costs.
     fn lower(&mut self, most: i32, budget: i32) -> (i32, i32) {
-        let (start, before) = (self.wanted, self.available_at(self.wanted));
+        let (start, before) = (self.wanted, self.kept_at(self.wanted));
         let mut loss = 0;
         while self.wanted > 0 && start - self.wanted < most {
-            let next = before - self.available_at(self.wanted - 1);
+            let next = before - self.kept_at(self.wanted - 1);
             if next > budget {
                 break;
             }
@@ -102,7 +124,7 @@ pub fn rolling_update(new: &mut Facts<'_>, olds: &mut [Facts<'_>], desired: i32,
     let new_available = new.available_at(new.wanted.min(new.replicas()));
     let new_missing = (new.replicas().min(new.wanted) - new_available).max(0);
     let mut may_go = all.min(all - new.replicas() + new.wanted) - minimum - new_missing;
-    let mut budget = new_available + olds.iter().map(|old| old.available_at(old.replicas())).sum::<i32>() - minimum;
+    let mut budget = new_available + olds.iter().map(|old| old.kept_at(old.replicas())).sum::<i32>() - minimum;
     // First what is of no use: machines that are not available, the oldest set first.
     for old in olds.iter_mut() {
         may_go -= old.lower(may_go.max(0), 0).0;

@@ -1,9 +1,9 @@
 //! Single cases of a MachineDeployment's plan; random ones are in `invariants`.
 
 use outrigger_api::names::{
-    ANNOTATION_DESIRED_REPLICAS, ANNOTATION_DISABLE_MACHINE_CREATE, ANNOTATION_MAX_REPLICAS, ANNOTATION_REVISION,
-    ANNOTATION_REVISION_UPSTREAM, ANNOTATION_ROLLBACK_TO, CONDITION_AVAILABLE, CONDITION_PROGRESSING, CONDITION_READY,
-    LABEL_DEPLOYMENT_NAME_UPSTREAM, LABEL_TEMPLATE_HASH,
+    ANNOTATION_DELETE_MACHINE, ANNOTATION_DESIRED_REPLICAS, ANNOTATION_DISABLE_MACHINE_CREATE, ANNOTATION_MAX_REPLICAS,
+    ANNOTATION_REVISION, ANNOTATION_REVISION_UPSTREAM, ANNOTATION_ROLLBACK_TO, CONDITION_AVAILABLE,
+    CONDITION_PROGRESSING, CONDITION_READY, LABEL_DEPLOYMENT_NAME_UPSTREAM, LABEL_TEMPLATE_HASH,
 };
 use outrigger_api::{IntOrString, LabelSelector, MachineDeploymentSpec, MachineStatus, StrategyType, Time};
 
@@ -219,6 +219,18 @@ fn machines_of_no_use_go_first_and_cost_nothing() {
     let mut deployment = deployment(4);
     bounds(&mut deployment, 1, 0);
     let old = given(&deployment, "v1.33.0", 1, 4, 4, 3);
+    let plan = plan_of(&deployment, &[old, given(&deployment, "v1.34.0", 2, 1, 1, 1)]);
+    assert_eq!(scaled(&plan), [(4, 3)]);
+}
+
+#[test]
+fn a_marked_machine_does_not_hold_up_those_of_no_use() {
+    let mut deployment = deployment(4);
+    bounds(&mut deployment, 1, 0);
+    let mut old = given(&deployment, "v1.33.0", 1, 4, 4, 3);
+    old.machines[0]
+        .annotations_mut()
+        .insert(ANNOTATION_DELETE_MACHINE.into(), String::new());
     let plan = plan_of(&deployment, &[old, given(&deployment, "v1.34.0", 2, 1, 1, 1)]);
     assert_eq!(scaled(&plan), [(4, 3)]);
 }
