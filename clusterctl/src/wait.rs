@@ -49,7 +49,7 @@ impl Progress {
                 let (spec, status) = (&deployment["spec"], &deployment["status"]);
                 let wanted = spec["replicas"].as_i64().unwrap_or(1);
                 status["observedGeneration"] == deployment["metadata"]["generation"]
-                    && ["replicas", "upToDateReplicas", "availableReplicas"]
+                    && ["replicas", "updatedReplicas", "availableReplicas"]
                         .iter()
                         .all(|count| status[*count].as_i64().unwrap_or(0) == wanted)
             })

@@ -194,11 +194,11 @@ mod tests {
             vec![node("MachineSet", "set", "True", machines)],
         );
         let expected = "\
-NAME                READY  PHASE    REPLICAS  AGE    REASON  MESSAGE
-Cluster/demo        True   Running            2m30s
-└─MachineSet/set    True   Running  1/2       2m30s
-  ├─Machine/a       True   Running            2m30s
-  └─Machine/b       False  Running            2m30s  Why     because of that
+NAME              READY  PHASE    REPLICAS  AGE    REASON  MESSAGE
+Cluster/demo      True   Running            2m30s
+└─MachineSet/set  True   Running  1/2       2m30s
+  ├─Machine/a     True   Running            2m30s
+  └─Machine/b     False  Running            2m30s  Why     because of that
 ";
         assert_eq!(draw(&root, &options()), expected);
     }
