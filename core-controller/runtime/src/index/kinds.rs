@@ -7,7 +7,7 @@ use parking_lot::RwLock;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::table::{IndexKey, Stored, Table};
+use super::table::{IndexKey, Stored, Table, trim_metadata};
 use crate::names::{Kind, Name};
 
 /// One table per kind.
@@ -87,8 +87,14 @@ impl Stored for Machine {
         if let Some(provider) = self.spec.provider.as_deref().or_else(remembered) {
             keys.push(IndexKey::Provider(provider.into()));
         }
-        if let Some(id) = &self.spec.provider_id {
-            keys.push(IndexKey::ProviderId(id.as_str().into()));
+    }
+
+    fn trim(&mut self) {
+        trim_metadata(&mut self.metadata);
+        self.spec.taints.shrink_to_fit();
+        if let Some(status) = &mut self.status {
+            status.conditions.shrink_to_fit();
+            status.addresses.shrink_to_fit();
         }
     }
 }

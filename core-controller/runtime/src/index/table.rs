@@ -44,6 +44,13 @@ pub fn trim_metadata(meta: &mut kube::core::ObjectMeta) {
     if meta.labels.as_ref().is_some_and(std::collections::BTreeMap::is_empty) {
         meta.labels = None;
     }
+    // Parsers leave room for four of each; here none is added.
+    if let Some(owners) = &mut meta.owner_references {
+        owners.shrink_to_fit();
+    }
+    if let Some(finalizers) = &mut meta.finalizers {
+        finalizers.shrink_to_fit();
+    }
 }
 
 /// A secondary key.
@@ -57,8 +64,6 @@ pub enum IndexKey {
     Cluster(Name),
     /// Objects that use the provider of this name.
     Provider(Arc<str>),
-    /// Machines with this provider ID.
-    ProviderId(Arc<str>),
 }
 
 /// What an event did to the table.
