@@ -206,6 +206,8 @@ proptest! {
         let mut table = Table::<ConfigMap>::default();
         table.replace(vec![], 0).unwrap();
         let mut answers: Vec<Answer> = Vec::new();
+        // What our own answers said is gone.
+        let mut gone: HashSet<String> = HashSet::new();
         let deliver = |table: &mut Table<ConfigMap>, event: Event| match event {
             Event::Put(object, added) => { table.observe(object, added); }
             Event::Gone(object) => { table.observe_deleted(&object); }
@@ -248,7 +250,11 @@ proptest! {
                 Step::Answer { which } => {
                     if !answers.is_empty() {
                         let which = usize::from(which) % answers.len();
-                        answer(&mut table, answers.remove(which));
+                        let arrived = answers.remove(which);
+                        if let Answer::Gone(_, uid) = &arrived {
+                            gone.insert(uid.clone());
+                        }
+                        answer(&mut table, arrived);
                     }
                 }
                 Step::Watch { events } => {
@@ -262,6 +268,9 @@ proptest! {
                     model.events.clear();
                     table.replace(model.objects.values().cloned().collect(), model.version).unwrap();
                 }
+            }
+            for uid in &gone {
+                prop_assert!(table.get_by_uid(uid).is_none(), "{} came back", uid);
             }
         }
         for late in answers {
