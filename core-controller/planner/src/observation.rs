@@ -160,6 +160,8 @@ pub struct Observation<Status> {
     pub(crate) create_attempted: bool,
     /// Whether it has sent one that may have made something.
     pub(crate) create_uncertain: bool,
+    /// Whether this process saw a Create or an Update answered with a status.
+    pub(crate) accepted: bool,
     /// What to go back to when the mutation in flight turns out to have changed nothing.
     before_mutation: Option<BeforeMutation>,
     /// When a mutation was last known to be running: for the read-after-write window
@@ -190,6 +192,7 @@ impl<Status> Default for Observation<Status> {
             not_before: None,
             create_attempted: false,
             create_uncertain: false,
+            accepted: false,
             before_mutation: None,
             last_mutation: None,
             doubt: false,
@@ -295,6 +298,7 @@ impl<Status: ProviderStatus> Observation<Status> {
         match answer {
             Answer::Validated => {}
             Answer::Status(status) => {
+                self.accepted = true;
                 self.poll_after(status.poll_after(), now);
                 if operation.call == Call::Update {
                     self.update_sent = Some((operation.basis.digest.clone(), now));

@@ -215,6 +215,10 @@ fn is_current(case: &Case<'_>, status: &v1::ClusterStatus) -> bool {
     }
 }
 
+fn is_being_made(status: &v1::ClusterStatus) -> bool {
+    matches!(status.phase(), v1::ClusterPhase::Pending | v1::ClusterPhase::Provisioning)
+}
+
 fn present(case: &Case<'_>, status: &v1::ClusterStatus, told: Timestamp) -> Plan {
     let observation = case.view.observation;
     let current = case.unusable_spec.is_none() && is_current(case, status);
@@ -275,6 +279,10 @@ fn next_call(
             ),
             None => case.wait(shown, "the infrastructure is ready"),
         }
+    } else if is_being_made(status) && !observation.accepted && case.unusable_spec.is_none() {
+        // A provider may have been stopped between two of its steps; the same key lets it go on.
+        let call = Call::Create { failure_domain: None };
+        try_call(case, shown, call, "goes on with a creation that nobody here saw accepted")
     } else {
         case.wait(shown, "the provider is making the cluster's infrastructure")
     };

@@ -247,6 +247,38 @@ fn deleted(state: DeletionState, message: &str) -> Answer {
 }
 
 #[test]
+fn a_creation_that_stopped_half_way_goes_on_under_its_key() {
+    let mut fixture = fixture();
+    // The network was made, then an error whose effect nobody knows; Exists shows a half-made cluster.
+    fixture.fails(
+        create(),
+        "CLOUD_UNCLASSIFIED",
+        Outcome::Resolve { after: Duration::from_secs(1) },
+        Effect::Unknown,
+    );
+    fixture.now += 5;
+    assert_eq!(fixture.call(), Some(Call::Exists));
+    let half = fixture.answer(Phase::Provisioning);
+    fixture.told(half.clone());
+    assert_eq!(fixture.call(), Some(create()), "{:?}", fixture.plan().reason);
+    // Once a Create was accepted the provider goes on by itself.
+    fixture.result(create(), Ok(Answer::Status(Box::new(half))));
+    assert_eq!(fixture.call(), None);
+}
+
+#[test]
+fn a_restart_in_the_middle_of_a_creation_replays_it_once() {
+    let mut fixture = fixture();
+    fixture.witnessed = false;
+    let half = fixture.answer(Phase::Provisioning);
+    fixture.told(half.clone());
+    fixture.write();
+    assert_eq!(fixture.call(), Some(create()));
+    fixture.result(create(), Ok(Answer::Status(Box::new(half))));
+    assert_eq!(fixture.call(), None);
+}
+
+#[test]
 fn finalizer_verdict_create_poll_ready() {
     let mut fixture = fixture();
     fixture.cluster.metadata.finalizers = None;

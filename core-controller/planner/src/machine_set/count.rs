@@ -48,12 +48,14 @@ pub fn is_deleting(machine: &Machine) -> bool {
     machine.metadata.deletion_timestamp.is_some()
 }
 
-/// Whether the machine is lost or cannot be made, so that its owner replaces it.
+/// Whether the machine is lost, cannot be made, or cannot become what its spec says in place, so that its owner
+/// replaces it.
 pub fn has_failed(machine: &Machine) -> bool {
     machine
         .status
         .as_ref()
         .is_some_and(|status| status.phase == Some(MachinePhase::Failed))
+        || crate::machine::needs_replacement(machine)
 }
 
 /// Whether the machine is as the template says. Its providerID is its own; so is its failure domain if the template names

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
+use outrigger_api::reference::controller_of;
 use outrigger_api::{Machine, MachineSet, OwnerReference};
 use outrigger_planner::machine_set::{self, Action, Outcome, Performed, View};
 use serde_json::json;
@@ -62,6 +63,7 @@ impl Reconciler {
         } else {
             Vec::new()
         };
+        self.note_possible_machines(&set, uid);
         self.record::<MachineSet>(&set, plan.events);
         self.record::<MachineSet>(&set, events);
         // What was just done is planned on: more may be missing.
@@ -71,6 +73,18 @@ impl Reconciler {
             plan.look_again
         };
         Ok(sooner(again, written.again()))
+    }
+
+    /// Tells the deployment of a set how many machines the set may have by creates whose
+    /// answer never came: they count against replicas + surge until they are settled.
+    fn note_possible_machines(&self, set: &MachineSet, uid: &str) {
+        let Some(deployment) = controller_of(set) else {
+            return;
+        };
+        let possible = self.memory.set(uid, |observation| observation.possible_machines(Timestamp::now()));
+        let name = set.metadata.name.as_deref().unwrap_or_default();
+        self.memory
+            .deployment(&deployment.uid, |observation| observation.note_possible(name, possible));
     }
 
     async fn perform(&self, namespace: &str, action: Action) -> (Performed, Outcome) {
