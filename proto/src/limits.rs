@@ -43,11 +43,11 @@ pub const VALIDATE_PREFLIGHT_DEADLINE: Duration = Duration::from_secs(15);
 /// The deadline of Exists, unless the provider recommends a longer one.
 pub const EXISTS_DEADLINE: Duration = Duration::from_secs(20);
 /// The deadline of a mutation, unless the provider recommends a longer one.
-pub const MUTATION_DEADLINE: Duration = Duration::from_secs(60);
+pub const MUTATION_DEADLINE: Duration = Duration::from_mins(1);
 /// The deadline of one page of a list.
 pub const LIST_PAGE_DEADLINE: Duration = Duration::from_secs(30);
 /// The longest deadline that the core ever gives, whatever is recommended.
-pub const MAX_DEADLINE: Duration = Duration::from_secs(300);
+pub const MAX_DEADLINE: Duration = Duration::from_mins(5);
 /// How often an idle connection is checked.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(20);
 /// How often a watch sends a bookmark at least.

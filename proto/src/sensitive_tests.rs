@@ -29,7 +29,10 @@ fn filled(message: &MessageDescriptor, depth: usize, sensitive: &mut usize) -> D
     let mut filled_message = DynamicMessage::new(message.clone());
     for field in message.fields() {
         // Of a oneof only one field can be set: the first, which is the one with the data.
-        if field.containing_oneof().is_some_and(|oneof| oneof.fields().next().as_ref() != Some(&field)) {
+        if field
+            .containing_oneof()
+            .is_some_and(|oneof| oneof.fields().next().as_ref() != Some(&field))
+        {
             continue;
         }
         let secret = is_sensitive(&field);

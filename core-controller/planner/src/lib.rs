@@ -3,12 +3,12 @@
 //! One module per kind, each with a `View`, a `Plan` and `fn plan(&View, now) -> Plan`. No async, no clock, no randomness,
 //! no I/O: the runtime observes and executes. Nothing decides twice.
 
+pub mod cluster;
 pub mod conditions;
 pub mod event;
-pub mod cluster;
-mod line;
 #[cfg(test)]
 mod invariants;
+mod line;
 pub mod machine;
 pub mod machine_deployment;
 pub mod machine_set;

@@ -1,6 +1,7 @@
 //! Where lines and spans go: standard error as text or JSON, and an OpenTelemetry
 //! collector where one is named.
 
+use std::io::IsTerminal as _;
 use std::panic::PanicHookInfo;
 use std::time::Duration;
 
@@ -97,7 +98,10 @@ pub(crate) fn init(options: &Options) -> Result<Telemetry, SetupError> {
         .as_ref()
         .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("provider-sdk")));
     let lines = match options.log_format {
-        LogFormat::Text => fmt::layer().with_writer(std::io::stderr).boxed(),
+        LogFormat::Text => fmt::layer()
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .boxed(),
         LogFormat::Json => json_layer(std::io::stderr),
     };
     tracing_subscriber::registry()

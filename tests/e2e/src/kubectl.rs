@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 /// No single kubectl call of a test takes longer.
-const CALL_TIMEOUT: Duration = Duration::from_secs(120);
+const CALL_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// kubectl with a kubeconfig and a cache folder of its own.
 #[derive(Debug, Clone)]

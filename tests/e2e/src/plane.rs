@@ -15,7 +15,7 @@ use crate::kubectl::Kubectl;
 use crate::process::Process;
 
 /// How long a process of the plane may take to serve; generous, because machines of CI are slow.
-pub const STARTUP: Duration = Duration::from_secs(60);
+pub const STARTUP: Duration = Duration::from_mins(1);
 /// How long a process may take to end in peace.
 pub const SHUTDOWN: Duration = Duration::from_secs(30);
 

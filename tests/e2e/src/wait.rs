@@ -14,7 +14,7 @@ use outrigger_api::{Machine, MachineDeployment};
 use serde::de::DeserializeOwned;
 
 /// How long a test waits for anything; generous, because machines of CI are slow.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// Waits until the objects of `api` fulfil `condition`; returns them. What `describe`
 /// makes of the last state is part of the error.

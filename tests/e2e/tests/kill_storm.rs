@@ -1,6 +1,9 @@
 //! `kill -9` of core and provider at random moments of roll-outs: afterwards the cloud has
 //! exactly one instance for each Machine, nothing was made twice, nothing is left behind.
 
+// The seed and the logs of a failed storm are part of a test's output.
+#![allow(clippy::print_stdout)]
+
 use std::time::Duration;
 
 use e2e::plane::Plane;
@@ -25,7 +28,11 @@ fn seed() -> u64 {
 }
 
 async fn change_image(kubectl: &e2e::kubectl::Kubectl, round: usize) -> Result {
-    let image = if round % 2 == 0 { "fakeos-2" } else { "fakeos-1" };
+    let image = if round.is_multiple_of(2) {
+        "fakeos-2"
+    } else {
+        "fakeos-1"
+    };
     let patch = format!(r#"{{"spec": {{"template": {{"spec": {{"providerSpec": {{"image": "{image}"}}}}}}}}}}"#);
     kubectl
         .run(&[

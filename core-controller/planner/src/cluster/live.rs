@@ -216,7 +216,10 @@ fn is_current(case: &Case<'_>, status: &v1::ClusterStatus) -> bool {
 }
 
 fn is_being_made(status: &v1::ClusterStatus) -> bool {
-    matches!(status.phase(), v1::ClusterPhase::Pending | v1::ClusterPhase::Provisioning)
+    matches!(
+        status.phase(),
+        v1::ClusterPhase::Pending | v1::ClusterPhase::Provisioning
+    )
 }
 
 fn present(case: &Case<'_>, status: &v1::ClusterStatus, told: Timestamp) -> Plan {
@@ -282,7 +285,12 @@ fn next_call(
     } else if is_being_made(status) && !observation.accepted && case.unusable_spec.is_none() {
         // A provider may have been stopped between two of its steps; the same key lets it go on.
         let call = Call::Create { failure_domain: None };
-        try_call(case, shown, call, "goes on with a creation that nobody here saw accepted")
+        try_call(
+            case,
+            shown,
+            call,
+            "goes on with a creation that nobody here saw accepted",
+        )
     } else {
         case.wait(shown, "the provider is making the cluster's infrastructure")
     };

@@ -253,7 +253,9 @@ fn a_creation_that_stopped_half_way_goes_on_under_its_key() {
     fixture.fails(
         create(),
         "CLOUD_UNCLASSIFIED",
-        Outcome::Resolve { after: Duration::from_secs(1) },
+        Outcome::Resolve {
+            after: Duration::from_secs(1),
+        },
         Effect::Unknown,
     );
     fixture.now += 5;

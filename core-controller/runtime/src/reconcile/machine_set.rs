@@ -81,7 +81,9 @@ impl Reconciler {
         let Some(deployment) = controller_of(set) else {
             return;
         };
-        let possible = self.memory.set(uid, |observation| observation.possible_machines(Timestamp::now()));
+        let possible = self
+            .memory
+            .set(uid, |observation| observation.possible_machines(Timestamp::now()));
         let name = set.metadata.name.as_deref().unwrap_or_default();
         self.memory
             .deployment(&deployment.uid, |observation| observation.note_possible(name, possible));

@@ -3,6 +3,7 @@
 //!
 //! Not for: libraries; a `main` calls it once.
 
+use std::io::IsTerminal as _;
 use std::str::FromStr;
 
 use opentelemetry::trace::TracerProvider as _;
@@ -87,7 +88,9 @@ pub fn init(
         filter: filter.to_owned(),
         source,
     })?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let lines = match format {
         LogFormat::Text => lines.with_target(false).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

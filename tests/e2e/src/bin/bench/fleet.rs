@@ -17,7 +17,7 @@ use crate::measure::{Counters, Usage, counters, grown, reset_peak, usage};
 use crate::new_table;
 
 /// No part of a run takes longer.
-const PATIENCE: Duration = Duration::from_secs(1200);
+const PATIENCE: Duration = Duration::from_mins(20);
 
 /// What one part of a run has cost.
 #[derive(Debug, Clone, Default)]
