@@ -44,7 +44,9 @@ fmt:
 
 # What is generated and checked in: CRDs.
 generate:
-	$(CARGO) run --locked -p outrigger-api --example crds -- deploy/crds
+	UPDATE_CRDS=1 $(CARGO) test --locked -p outrigger-api --test crds
 
-bench: build
-	$(CARGO) run --locked --release -p e2e --bin bench -- --binaries target/release
+# In one build with the binaries, so that the dependencies are shared.
+bench:
+	$(CARGO) build --locked --release --bins $(BINARIES) -p e2e
+	target/release/bench --binaries target/release

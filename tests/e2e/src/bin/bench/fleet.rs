@@ -19,6 +19,9 @@ use crate::new_table;
 /// No part of a run takes longer.
 const PATIENCE: Duration = Duration::from_mins(20);
 
+/// How long the last coalesced writes of a run may take.
+const SETTLING: Duration = Duration::from_secs(5);
+
 /// What one part of a run has cost.
 #[derive(Debug, Clone, Default)]
 pub struct Part {
@@ -41,7 +44,9 @@ impl Part {
             .iter()
             .filter(|([_, resource], _)| !resource.starts_with("lease"))
             .map(|(_, count)| count)
-            .sum()
+            // An empty sum is -0.
+            .sum::<f64>()
+            + 0.0
     }
 
     fn all_calls(&self) -> f64 {
@@ -102,7 +107,7 @@ impl Run {
                 &self.before.0,
                 &after,
                 "outrigger_provider_calls_total",
-                ["call", "outcome"],
+                ["rpc", "result"],
             ),
             cpu_seconds: used.cpu_seconds - self.before.1.cpu_seconds,
             peak_bytes: used.peak_bytes,
@@ -169,6 +174,8 @@ pub async fn measure(binaries: &Path, size: usize, steady: u64) -> anyhow::Resul
         usage(run.core()?)?.resident_bytes
     };
 
+    // Statuses of sets are written at most once a second; the last one belongs to the way up.
+    tokio::time::sleep(SETTLING).await;
     run.begin().await?;
     tokio::time::sleep(Duration::from_secs(steady)).await;
     let steady = run.end().await?;
