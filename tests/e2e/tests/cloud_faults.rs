@@ -9,7 +9,7 @@ use rstest::rstest;
 type Result<T = ()> = anyhow::Result<T>;
 
 #[rstest]
-#[case::lost_responses(&[("PROVIDER_FAKE_LOSE_RESPONSES", "0.2")])]
+#[case::lost_responses(&[("PROVIDER_FAKE_LOSE_RESPONSES", "0.2"), ("PROVIDER_FAKE_LOST_RESPONSE_TIMEOUT", "3s")])]
 #[case::rate_limit(&[("PROVIDER_FAKE_RATE_LIMIT", "5/s")])]
 #[case::errors(&[("PROVIDER_FAKE_ERROR_RATE", "CLOUD_UNCLASSIFIED=0.2,CLOUD_UNAVAILABLE=0.1")])]
 #[case::late_reads(&[("PROVIDER_FAKE_READ_AFTER_WRITE", "1s")])]

@@ -1043,6 +1043,25 @@ fn a_create_in_flight_is_waited_for_before_the_deletion() {
 }
 
 #[test]
+fn a_call_that_takes_long_is_told_of_once() {
+    let mut fixture = fixture();
+    let Some(Action::Provider(operation)) = fixture.plan().action else {
+        panic!("it is created")
+    };
+    fixture.seen.started(operation, at(NOW));
+    assert_eq!(fixture.plan().status.phase, None, "a quick answer costs no write");
+    assert!(fixture.plan().look_again.is_some(), "nobody would tell of it");
+    fixture.now += 60;
+    assert!(fixture.write());
+    let status = fixture.machine.status.clone().unwrap();
+    let (_, reason, message) = condition(&status, CONDITION_READY);
+    assert_eq!(reason, "WaitingForProvider");
+    assert!(message.contains("the provider's answer"), "{message}");
+    fixture.now += 60;
+    assert!(!fixture.write());
+}
+
+#[test]
 fn without_our_finalizer_nothing_is_ours_to_do() {
     let mut fixture = running();
     fixture.delete();

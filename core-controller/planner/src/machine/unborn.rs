@@ -23,7 +23,15 @@ const VERDICT_LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis
 pub(super) fn plan(case: &Case<'_>) -> Plan {
     let observation = case.view.observation;
     if let Some(in_flight) = observation.in_flight() {
-        return case.wait_for_answer(case.before.clone(), &in_flight.operation.call);
+        let call = &in_flight.operation.call;
+        // A machine that shows nothing looks forgotten: a call that takes long is told of, once.
+        if case.before.phase.is_none() {
+            return case.waits(
+                "WaitingForProvider",
+                format!("waits for the provider's answer to {}", call.name()),
+            );
+        }
+        return case.wait_for_answer(case.before.clone(), call);
     }
     // The provider has it, and says so itself: its id is written down before all else.
     if let (
