@@ -50,7 +50,7 @@ pub(crate) async fn get(
         .unwrap_or_else(|_| Err(Status::deadline_exceeded(format!("no end within {deadline:?}"))));
     let result = match &outcome {
         Ok(_) => "OK",
-        Err(status) => crate::call_error::code_name(status.code()),
+        Err(status) => actuator_proto::errors::table::code_name(status.code()),
     };
     let metrics = &shared.host.metrics;
     metrics.called(&shared.name, rpc, result, Some(started.elapsed()));

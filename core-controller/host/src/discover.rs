@@ -13,7 +13,6 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_prost::ProstCodec;
 
-use crate::call_error::code_name;
 use crate::connection::Connection;
 use crate::dial::Trouble;
 use crate::rpc::Rpc;
@@ -23,6 +22,7 @@ use crate::snapshot::{
 };
 use crate::untrusted::duration;
 use crate::versions;
+use actuator_proto::errors::table::code_name;
 
 /// The most of anything that a provider may list about itself.
 const MAX_LISTED: usize = 100;

@@ -15,10 +15,10 @@ use prometheus_client::registry::{Registry, Unit};
 use tonic::Code;
 
 use crate::breaker::CircuitState;
-use crate::call_error::code_name;
 use crate::disposition::Refusal;
 use crate::rpc::{Lane, Rpc};
 use crate::snapshot::ProviderState;
+use actuator_proto::errors::table::code_name;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CallLabels {

@@ -1,6 +1,7 @@
 //! One span, one log line and one count for each call, whatever becomes of it. Only
 //! names, codes and sizes are in them, never a request.
 
+use actuator_proto::errors::table::code_name;
 use actuator_proto::errors::{ActuatorError, Classified};
 use actuator_proto::limits::{MAX_STRING_BYTES, bounded_text};
 use actuator_proto::v1;
@@ -209,28 +210,6 @@ impl Extractor for Metadata<'_> {
                 KeyRef::Binary(_) => None,
             })
             .collect()
-    }
-}
-
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

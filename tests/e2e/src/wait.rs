@@ -121,13 +121,15 @@ pub fn phase(machine: &Machine) -> String {
         .unwrap_or_default()
 }
 
-/// The idempotency keys that belong to these Machines.
+/// The idempotency keys that belong to these Machines, in order.
 pub fn keys(machines: &[std::sync::Arc<Machine>]) -> anyhow::Result<Vec<String>> {
-    machines
+    let mut keys = machines
         .iter()
         .map(|machine| {
             let uid = machine.metadata.uid.as_deref().context("a Machine without a UID")?;
             Ok(actuator_proto::key::derive(uid))
         })
-        .collect()
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    keys.sort();
+    Ok(keys)
 }
