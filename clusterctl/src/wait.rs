@@ -22,6 +22,8 @@ use crate::{client, describe};
 #[derive(Debug, Default)]
 struct Progress {
     cluster: Option<Value>,
+    /// Whether every deployment there is has been told of: none yet is not none at all.
+    deployments_listed: bool,
     deployments: BTreeMap<String, Value>,
     machines: BTreeMap<String, String>,
 }
@@ -45,6 +47,7 @@ impl Progress {
                 .is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
         });
         ready
+            && self.deployments_listed
             && self.deployments.values().all(|deployment| {
                 let (spec, status) = (&deployment["spec"], &deployment["status"]);
                 let wanted = spec["replicas"].as_i64().unwrap_or(1);
@@ -82,6 +85,7 @@ enum Change {
     Cluster(Value),
     ClusterGone,
     Deployment(String, Option<Value>),
+    DeploymentsListed,
     Machine(String, Option<String>),
 }
 
@@ -115,21 +119,18 @@ pub async fn run(args: WaitClusterArgs) -> anyhow::Result<()> {
 async fn follow(client: &Client, name: &str, progress: &mut Progress) -> anyhow::Result<()> {
     let display = Display::new();
     let mut changes = pin!(changes(client, name));
-    let mut machines_listed = false;
     while let Some(change) = changes.next().await {
         match change {
             Change::Cluster(cluster) => progress.cluster = Some(cluster),
             Change::ClusterGone => bail!("the cluster {name} was deleted"),
             Change::Deployment(name, Some(deployment)) => drop(progress.deployments.insert(name, deployment)),
             Change::Deployment(name, None) => drop(progress.deployments.remove(&name)),
-            Change::Machine(name, Some(phase)) => {
-                machines_listed = true;
-                drop(progress.machines.insert(name, phase));
-            }
+            Change::DeploymentsListed => progress.deployments_listed = true,
+            Change::Machine(name, Some(phase)) => drop(progress.machines.insert(name, phase)),
             Change::Machine(name, None) => drop(progress.machines.remove(&name)),
         }
         display.show(progress);
-        if progress.is_done() && (machines_listed || progress.wanted() == 0) {
+        if progress.is_done() {
             display.finish(progress);
             return Ok(());
         }
@@ -161,8 +162,14 @@ fn changes(client: &Client, name: &str) -> impl futures::Stream<Item = Change> +
     };
     let owner = name.clone();
     let deployments = deployments.filter_map(move |event| {
-        let change = applied(event).filter(|(_, object)| of(owner.clone(), object));
-        async move { change.map(|(name, object)| Change::Deployment(name, object)) }
+        let change = if matches!(event, Ok(watcher::Event::InitDone)) {
+            Some(Change::DeploymentsListed)
+        } else {
+            applied(event)
+                .filter(|(_, object)| of(owner.clone(), object))
+                .map(|(name, object)| Change::Deployment(name, object))
+        };
+        async move { change }
     });
     let machines = machines.filter_map(move |event| {
         let change = applied(event).filter(|(_, object)| of(name.clone(), object));
@@ -241,4 +248,33 @@ fn line(text: &str) {
     use std::io::Write as _;
     // Progress is not worth failing for.
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_ready_cluster_is_not_done_before_its_deployments_are_known() {
+        let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+        let mut progress = Progress {
+            cluster: Some(ready),
+            ..Default::default()
+        };
+        assert!(!progress.is_done(), "nobody has told of the deployments yet");
+        progress.deployments_listed = true;
+        assert!(progress.is_done(), "there are none");
+        let mut deployment = json!({
+            "metadata": {"generation": 1},
+            "spec": {"replicas": 2},
+            "status": {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 1},
+        });
+        progress.deployments.insert("workers".to_owned(), deployment.clone());
+        assert!(!progress.is_done());
+        deployment["status"]["availableReplicas"] = json!(2);
+        progress.deployments.insert("workers".to_owned(), deployment);
+        assert!(progress.is_done());
+    }
 }
