@@ -1,0 +1,190 @@
+//! The format of the cases: what a `cases/*.yaml` file may say.
+//!
+//! Text anywhere in a case may hold variables, `${name}`: `${ns}` is a namespace of the
+//! case's own, `${group}` an API group of the file's own (its `definitions` live there),
+//! `${own}` an API group of the case's own, `${run}` the run's id; others are kept from
+//! earlier answers by `keep`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// One file of cases.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// CustomResourceDefinitions that the file's cases share: made once, before the first of them.
+    #[serde(default)]
+    pub definitions: Vec<Value>,
+    /// The cases.
+    pub cases: Vec<Case>,
+}
+
+/// A sequence of requests.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Case {
+    /// What it shows, in a few words; unique in its file.
+    pub case: String,
+    /// It needs the controllers (garbage collection, namespace deletion), which binaries of
+    /// envtest do not bring.
+    #[serde(default)]
+    pub controllers: bool,
+    /// It changes what all cases see (a cluster-wide object with a fixed name): no other case runs beside it.
+    #[serde(default)]
+    pub alone: bool,
+    /// What is done, in order.
+    pub steps: Vec<Step>,
+}
+
+/// One request, or one look at a watch.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// `METHOD /path?query`.
+    #[serde(default)]
+    pub send: Option<String>,
+    /// Opens a watch: `NAME /path?query`; its events are read by `read`.
+    #[serde(default)]
+    pub watch: Option<String>,
+    /// Reads from the watch of this name.
+    #[serde(default)]
+    pub read: Option<String>,
+    /// With `read`: as many events; without it, all until the stream ends.
+    #[serde(default)]
+    pub events: Option<usize>,
+
+    /// The body, sent as JSON.
+    #[serde(default)]
+    pub body: Option<Value>,
+    /// The body as it is, byte by byte.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// The body in pieces, some of them many times: for what is too long to write down.
+    #[serde(default)]
+    pub pieces: Vec<Piece>,
+    /// The media type of the body; `application/json` where a body is sent, `none` for no header.
+    #[serde(default)]
+    pub content: Option<String>,
+    /// More headers.
+    #[serde(default)]
+    pub headers: BTreeMap<String, String>,
+    /// Impersonates this user.
+    #[serde(default, rename = "as")]
+    pub user: Option<String>,
+    /// Impersonates these groups, with `as`.
+    #[serde(default)]
+    pub groups: Vec<String>,
+    /// Sends no client certificate.
+    #[serde(default)]
+    pub anonymous: bool,
+
+    /// Sends the request again and again, until its answer is so; the last one is compared.
+    #[serde(default)]
+    pub until: Option<Until>,
+    /// Variables for the later steps: name, and JSON pointer into the answer.
+    #[serde(default)]
+    pub keep: BTreeMap<String, String>,
+    /// How the answer is compared.
+    #[serde(default)]
+    pub compare: How,
+}
+
+/// A piece of a body.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum Piece {
+    /// Text, once.
+    Once(String),
+    /// Text, many times.
+    Many {
+        /// The text.
+        repeat: String,
+        /// How often.
+        times: usize,
+    },
+}
+
+/// What an answer is waited to be.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Until {
+    /// The status code.
+    #[serde(default)]
+    pub code: Option<u16>,
+    /// A JSON pointer, which has to be there (or has to be `equals`).
+    #[serde(default)]
+    pub pointer: Option<String>,
+    /// What is at the pointer.
+    #[serde(default)]
+    pub equals: Option<Value>,
+}
+
+/// How an answer is compared. In pointers, `*` stands for any key or index.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct How {
+    /// Compares nothing: the step is preparation.
+    #[serde(default)]
+    pub nothing: bool,
+    /// Compares only what is at these JSON pointers of the body (code and headers always).
+    #[serde(default)]
+    pub only: Vec<String>,
+    /// Leaves out what is at these pointers.
+    #[serde(default)]
+    pub ignore: Vec<String>,
+    /// Leaves out elements of lists.
+    #[serde(default)]
+    pub select: Vec<Select>,
+    /// Lists whose order says nothing.
+    #[serde(default)]
+    pub unordered: Vec<String>,
+    /// Compares these headers too, or (with a leading `-`) not.
+    #[serde(default)]
+    pub headers: Vec<String>,
+}
+
+/// Keeps only some elements of a list.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Select {
+    /// JSON pointer of the list.
+    pub at: String,
+    /// JSON pointer in each element.
+    pub by: String,
+    /// What it has to be there to stay.
+    #[serde(rename = "in")]
+    pub within: Vec<Value>,
+}
+
+impl File {
+    /// Reads and checks one file.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let file: Self = serde_saphyr::from_str_with_options(&text, options)
+            .with_context(|| format!("{} is not a file of cases", path.display()))?;
+        let mut names = std::collections::BTreeSet::new();
+        for case in &file.cases {
+            ensure!(
+                names.insert(&case.case),
+                "{} has two cases named {:?}; rename one",
+                path.display(),
+                case.case
+            );
+            for (index, step) in case.steps.iter().enumerate() {
+                let verbs = [&step.send, &step.watch, &step.read].into_iter().flatten().count();
+                ensure!(
+                    verbs == 1,
+                    "step {index} of {:?} in {} needs exactly one of send, watch and read",
+                    case.case,
+                    path.display()
+                );
+            }
+        }
+        Ok(file)
+    }
+}
