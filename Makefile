@@ -48,5 +48,6 @@ generate:
 
 # In one build with the binaries, so that the dependencies are shared.
 bench:
-	$(CARGO) build --locked --release --bins $(BINARIES) -p e2e
+	$(CARGO) build --locked --release --bins $(BINARIES) -p e2e -p differential
 	target/release/bench --binaries target/release
+	target/release/apiserver-bench

@@ -84,12 +84,13 @@ impl Builder {
         let store = match self.data_file {
             Some(path) => {
                 let limits = self.history;
+                let shown = path.display().to_string();
                 match tokio::task::spawn_blocking(move || Store::open(&path, limits)).await {
                     Ok(opened) => opened?,
                     Err(error) => {
                         return Err(StartError::Open(OpenError::Damaged {
-                            path: String::new(),
-                            reason: error.to_string(),
+                            path: shown,
+                            reason: format!("reading it ended in a bug ({error}); restore it from a backup"),
                         }));
                     }
                 }

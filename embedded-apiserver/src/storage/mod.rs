@@ -8,6 +8,7 @@ mod file;
 mod state;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -96,7 +97,7 @@ pub enum WriteError {
     #[error("the condition of the write does not hold")]
     Guard,
     /// The file could not be written; nothing was changed.
-    #[error("the data file could not be written: {0}; free some disk space or check the disk, then start again")]
+    #[error("the data file could not be written: {0}; free some disk space or check the disk, then try again")]
     Unavailable(Arc<str>),
 }
 
@@ -180,12 +181,7 @@ struct Inner {
     state: RwLock<State>,
     observer: std::sync::OnceLock<Observer>,
     /// The writer thread of a file; in memory, writes happen under the lock.
-    writer: Option<mpsc::Sender<Pending>>,
-}
-
-struct Pending {
-    write: Write,
-    reply: oneshot::Sender<Result<Arc<Stored>, WriteError>>,
+    writer: Option<mpsc::Sender<writer::Pending>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -196,11 +192,6 @@ impl std::fmt::Debug for Store {
             .finish_non_exhaustive()
     }
 }
-
-/// How many writes may wait for the disk; more wait in their callers.
-const WRITE_QUEUE: usize = 1024;
-/// How many writes share one transaction at most.
-const WRITE_BATCH: usize = 512;
 
 impl Store {
     /// A store that is gone with the process.
@@ -217,7 +208,7 @@ impl Store {
     /// A store on a file, made if missing. What is acknowledged is on the disk.
     pub fn open(path: &Path, limits: HistoryLimits) -> Result<Self, OpenError> {
         let (file, state) = file::DataFile::open(path, limits)?;
-        let (sender, receiver) = mpsc::channel(WRITE_QUEUE);
+        let (sender, receiver) = mpsc::channel(writer::QUEUE);
         let inner = Arc::new(Inner {
             state: RwLock::new(state),
             observer: std::sync::OnceLock::new(),
@@ -226,7 +217,7 @@ impl Store {
         let weak = Arc::downgrade(&inner);
         std::thread::Builder::new()
             .name("apiserver-writer".to_owned())
-            .spawn(move || run_writer(&weak, file, receiver))
+            .spawn(move || writer::run(&weak, file, receiver))
             .map_err(|error| OpenError::Damaged {
                 path: path.display().to_string(),
                 reason: error.to_string(),
@@ -251,7 +242,10 @@ impl Store {
         };
         let (reply, answer) = oneshot::channel();
         let stopped = || WriteError::Unavailable("the writer has stopped".into());
-        writer.send(Pending { write, reply }).await.map_err(|_| stopped())?;
+        writer
+            .send(writer::Pending { write, reply })
+            .await
+            .map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 
@@ -344,47 +338,6 @@ impl Inner {
             if let Some(observer) = self.observer.get() {
                 observer(&event);
             }
-        }
-    }
-}
-
-/// Takes what waits, writes it in one transaction, publishes it, answers; ends when the store is dropped.
-fn run_writer(store: &std::sync::Weak<Inner>, mut file: file::DataFile, mut queue: mpsc::Receiver<Pending>) {
-    while let Some(first) = queue.blocking_recv() {
-        let Some(inner) = store.upgrade() else { return };
-        let mut batch = vec![first];
-        while batch.len() < WRITE_BATCH {
-            match queue.try_recv() {
-                Ok(next) => batch.push(next),
-                Err(_) => break,
-            }
-        }
-        let mut overlay = Overlay::default();
-        let mut answers = Vec::with_capacity(batch.len());
-        {
-            // Readers go on while the batch is judged and written: only publishing takes the lock for writing.
-            let state = inner.state.read();
-            for Pending { write, reply } in batch {
-                answers.push((reply, state.prepare(write, &mut overlay)));
-            }
-        }
-        if !overlay.is_empty() {
-            match file.commit(&overlay) {
-                Ok(()) => inner.publish(&mut inner.state.write(), overlay),
-                Err(error) => {
-                    tracing::error!(%error, "unable to write the data file");
-                    let error: Arc<str> = error.to_string().into();
-                    for (_, answer) in &mut answers {
-                        if answer.is_ok() {
-                            *answer = Err(WriteError::Unavailable(Arc::clone(&error)));
-                        }
-                    }
-                }
-            }
-        }
-        for (reply, answer) in answers {
-            // A caller that went away does not undo its write.
-            let _ = reply.send(answer);
         }
     }
 }

@@ -126,6 +126,11 @@ impl Real {
                 started: None,
             });
         }
+        Self::start_own(durable).await
+    }
+
+    /// Builds and starts one, whatever runs already. `durable` keeps etcd's fsync.
+    pub async fn start_own(durable: bool) -> anyhow::Result<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kube-apiserver/start");
         let folder = tempfile::tempdir()?;
         let mut command = Command::new(&script);
