@@ -136,46 +136,53 @@ impl Format {
 }
 
 struct Patterns {
-    hostname: Option<Regex>,
-    uuid: Option<Regex>,
-    uuid3: Option<Regex>,
-    uuid4: Option<Regex>,
-    uuid5: Option<Regex>,
-    social_security_number: Option<Regex>,
-    hex_color: Option<Regex>,
-    rgb_color: Option<Regex>,
-    credit_card: Option<Regex>,
-    date_time: Option<Regex>,
-    duration: Option<Regex>,
-    number_with_unit: Option<Regex>,
+    hostname: LazyLock<Option<Regex>>,
+    uuid: LazyLock<Option<Regex>>,
+    uuid3: LazyLock<Option<Regex>>,
+    uuid4: LazyLock<Option<Regex>>,
+    uuid5: LazyLock<Option<Regex>>,
+    social_security_number: LazyLock<Option<Regex>>,
+    hex_color: LazyLock<Option<Regex>>,
+    rgb_color: LazyLock<Option<Regex>>,
+    credit_card: LazyLock<Option<Regex>>,
+    date_time: LazyLock<Option<Regex>>,
+    duration: LazyLock<Option<Regex>>,
+    number_with_unit: LazyLock<Option<Regex>>,
 }
 
-static PATTERNS: LazyLock<Patterns> = LazyLock::new(|| {
-    let compile = |pattern: &str| Regex::new(pattern).ok();
-    let component = r"\s*([01]?[0-9]?[0-9]|2[0-4][0-9]|25[0-5])\s*";
-    Patterns {
-        number_with_unit: compile(r"[0-9]+\s*([A-Za-zµ]+)"),
-        hostname: compile(concat!(
+const COMPONENT: &str = r"\s*([01]?[0-9]?[0-9]|2[0-4][0-9]|25[0-5])\s*";
+
+fn compile(pattern: &str) -> Option<Regex> {
+    Regex::new(pattern).ok()
+}
+
+/// Each is compiled when it is first needed: some are large, and most are never.
+static PATTERNS: Patterns = Patterns {
+    number_with_unit: LazyLock::new(|| compile(r"[0-9]+\s*([A-Za-zµ]+)")),
+    hostname: LazyLock::new(|| {
+        compile(concat!(
             r"^([a-zA-Z0-9\p{S}\p{L}]((-?[a-zA-Z0-9\p{S}\p{L}]{0,62})?)|",
             r"([a-zA-Z0-9\p{S}\p{L}](([a-zA-Z0-9-\p{S}\p{L}]{0,61}[a-zA-Z0-9\p{S}\p{L}])?)(\.)){1,}([a-zA-Z\p{L}]){2,63})$"
-        )),
-        uuid: compile("(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$"),
-        uuid3: compile("(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?3[0-9a-f]{3}-?[0-9a-f]{4}-?[0-9a-f]{12}$"),
-        uuid4: compile("(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?4[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12}$"),
-        uuid5: compile("(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?5[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12}$"),
-        social_security_number: compile(r"^[0-9]{3}[- ]?[0-9]{2}[- ]?[0-9]{4}$"),
-        hex_color: compile("^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$"),
-        rgb_color: compile(&format!(r"^rgb\({component},{component},{component}\)$")),
-        credit_card: compile(concat!(
+        ))
+    }),
+    uuid: LazyLock::new(|| compile("(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{4}-?[0-9a-f]{12}$")),
+    uuid3: LazyLock::new(|| compile("(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?3[0-9a-f]{3}-?[0-9a-f]{4}-?[0-9a-f]{12}$")),
+    uuid4: LazyLock::new(|| compile("(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?4[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12}$")),
+    uuid5: LazyLock::new(|| compile("(?i)^[0-9a-f]{8}-?[0-9a-f]{4}-?5[0-9a-f]{3}-?[89ab][0-9a-f]{3}-?[0-9a-f]{12}$")),
+    social_security_number: LazyLock::new(|| compile(r"^[0-9]{3}[- ]?[0-9]{2}[- ]?[0-9]{4}$")),
+    hex_color: LazyLock::new(|| compile("^#?([0-9a-fA-F]{3}|[0-9a-fA-F]{6})$")),
+    rgb_color: LazyLock::new(|| compile(&format!(r"^rgb\({COMPONENT},{COMPONENT},{COMPONENT}\)$"))),
+    credit_card: LazyLock::new(|| {
+        compile(concat!(
             "^(?:4[0-9]{12}(?:[0-9]{3})?|5[1-5][0-9]{14}|6(?:011|5[0-9][0-9])[0-9]{12}|3[47][0-9]{13}|",
             "3(?:0[0-5]|[68][0-9])[0-9]{11}|(?:2131|1800|35[0-9]{3})[0-9]{11})$"
-        )),
-        date_time: compile(
-            r"(?i)^[0-9]{4}-[0-9]{2}-[0-9]{2}t[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(z|[+-][0-9]{2}:[0-9]{2})$",
-        ),
-        duration: compile(r"^[+-]?((([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+|0)$"),
-    }
-});
+        ))
+    }),
+    date_time: LazyLock::new(|| {
+        compile(r"(?i)^[0-9]{4}-[0-9]{2}-[0-9]{2}t[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(z|[+-][0-9]{2}:[0-9]{2})$")
+    }),
+    duration: LazyLock::new(|| compile(r"^[+-]?((([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+|0)$")),
+};
 
 fn matches(pattern: Option<&Regex>, text: &str) -> bool {
     pattern.is_some_and(|pattern| pattern.is_match(text))
