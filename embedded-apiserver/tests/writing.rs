@@ -456,7 +456,7 @@ async fn events_are_one_object_under_two_groups() {
         (&json!("words"), &json!("p"))
     );
     assert_eq!(
-        (&item["apiVersion"], &item["reportingComponent"]),
+        (&core["apiVersion"], &item["reportingComponent"]),
         (&json!("v1"), &json!("c"))
     );
     let view = client

@@ -23,6 +23,7 @@ pub use body::Body;
 use path::{ResourcePath, Route};
 
 use crate::access::{Attributes, User, authorize, is_public};
+use crate::registry::Snapshot;
 use crate::rest::{self, ApiError, BodyFormat, Core, Verb};
 use crate::table::IncludeObject;
 
@@ -52,6 +53,7 @@ impl Handler {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let text = negotiate::refusal(request.headers());
         // The last resort: a bug ends one request, not the connection.
         let answered = AssertUnwindSafe(self.respond(user, request)).catch_unwind().await;
         match answered.unwrap_or_else(|_| Err(ApiError::internal("the request ended in a bug of the server"))) {
@@ -60,7 +62,7 @@ impl Handler {
                 if error.code >= 500 {
                     tracing::warn!(code = error.code, message = %error.message, "request failed");
                 }
-                render::error(&error)
+                render::error(&error, text)
             }
         }
     }
@@ -184,7 +186,7 @@ impl Handler {
             },
             Route::Resources { group, version } => match discovery::resources(&snapshot, &group, &version) {
                 Some(value) => json(value),
-                None => Ok(not_found_page()),
+                None => not_served(&snapshot, &group),
             },
             Route::OpenApiV2 => {
                 if !negotiate::accepts_json(&head.headers) {
@@ -240,12 +242,12 @@ impl Handler {
             return Err(forbidden(&user, &attributes, &place));
         }
         let snapshot = self.core.registry.snapshot();
-        let Some(resource) = snapshot.find(&place.group, &place.resource) else {
-            return Err(ApiError::no_such_resource());
+        let Some(resource) = snapshot
+            .find(&place.group, &place.resource)
+            .filter(|resource| resource.served(&place.version).is_some())
+        else {
+            return not_served(&snapshot, &place.group);
         };
-        if resource.served(&place.version).is_none() {
-            return Err(ApiError::no_such_resource());
-        }
         let in_namespace = !place.namespace.is_empty();
         // Of namespaced resources, only collections can be asked for in all namespaces at once.
         let misplaced = if resource.namespaced {
@@ -254,9 +256,16 @@ impl Handler {
             in_namespace
         };
         if misplaced {
-            return Err(ApiError::no_such_resource());
+            return not_served(&snapshot, &place.group);
         }
-        let accepted = negotiate::resource(&head.headers)?;
+        let accepted = negotiate::resource(&head.headers).map_err(|error| {
+            // Paths of built-in kinds are refused by what routes them, before any handler.
+            if resource.custom.is_none() && !negotiate::names_written_type(&head.headers) {
+                ApiError::not_available(negotiate::RESOURCE_TYPES)
+            } else {
+                error
+            }
+        })?;
         let mut format = body_format(&head.headers, verb)?;
         let mut body = if verb.mutates() {
             read_body(&head.headers, body).await?
@@ -269,15 +278,7 @@ impl Handler {
                 body = from_protobuf(&body)?;
             }
         }
-        let include_object = match query
-            .iter()
-            .find(|(name, _)| name == "includeObject")
-            .map(|(_, value)| value.as_str())
-        {
-            Some("None") => IncludeObject::None,
-            Some("Object") => IncludeObject::Object,
-            _ => IncludeObject::Metadata,
-        };
+        let include_object = include_object(query);
         let request = rest::Request {
             user,
             resource: Arc::clone(resource),
@@ -311,7 +312,11 @@ impl Handler {
             accepted,
             resource,
             version: &version,
-            include_object,
+            include_object: match include_object {
+                Ok(included) => included,
+                Err(_) if accepted.shape != negotiate::Shape::Table => IncludeObject::default(),
+                Err(error) => return Err(error),
+            },
         };
         let mut response = render::answer(answer, form);
         if head.method == Method::HEAD {
@@ -355,6 +360,20 @@ fn forbidden(user: &User, attributes: &Attributes, place: &ResourcePath) -> ApiE
         },
         &why,
     )
+}
+
+/// How much of each object a row carries.
+fn include_object(query: &[(String, String)]) -> Result<IncludeObject, ApiError> {
+    let value = query.iter().find(|(name, _)| name == "includeObject");
+    match value.map(|(_, value)| value.as_str()).unwrap_or_default() {
+        "None" => Ok(IncludeObject::None),
+        "Object" => Ok(IncludeObject::Object),
+        "" | "Metadata" => Ok(IncludeObject::Metadata),
+        other => Err(ApiError::bad_request(format!(
+            "Unable to convert to Table as requested: includeObject: Invalid value: {other:?}: must be 'Metadata', \
+             'Object', 'None', or empty"
+        ))),
+    }
 }
 
 fn body_format(headers: &HeaderMap, verb: Verb) -> Result<BodyFormat, ApiError> {
@@ -408,6 +427,15 @@ fn from_protobuf(body: &Bytes) -> Result<Bytes, ApiError> {
         malformed @ protobuf::ProtobufError::Malformed(_) => ApiError::bad_request(malformed.to_string()),
     })?;
     serde_json::to_vec(&object).map(Bytes::from).map_err(ApiError::internal)
+}
+
+/// What is said of a path in a group: built-in groups answer themselves, beyond them is nobody who does.
+fn not_served(snapshot: &Snapshot, group: &str) -> Result<Response<Body>, ApiError> {
+    if snapshot.is_built_in(group) {
+        Err(ApiError::no_such_resource())
+    } else {
+        Ok(not_found_page())
+    }
 }
 
 fn not_found_page() -> Response<Body> {

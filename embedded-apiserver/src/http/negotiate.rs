@@ -26,8 +26,10 @@ pub enum Shape {
     Objects,
     /// Rows of a `Table`.
     Table,
-    /// Their metadata alone.
+    /// The metadata alone of one object.
     Metadata,
+    /// The metadata alone of the objects of a list.
+    MetadataList,
 }
 
 /// What was agreed on.
@@ -37,6 +39,19 @@ pub struct Accepted {
     pub text: Text,
     /// What becomes of the objects.
     pub shape: Shape,
+    /// The version of `meta.k8s.io` that tables and metadata are in is `v1beta1`.
+    pub beta: bool,
+}
+
+impl Accepted {
+    /// The `apiVersion` of tables and metadata.
+    pub fn meta_version(self) -> &'static str {
+        if self.beta {
+            "meta.k8s.io/v1beta1"
+        } else {
+            "meta.k8s.io/v1"
+        }
+    }
 }
 
 struct Clause<'a> {
@@ -98,14 +113,24 @@ pub fn resource(headers: &HeaderMap) -> Result<Accepted, ApiError> {
         let shape = match (clause.kind, clause.group, clause.version) {
             (None, ..) => Shape::Objects,
             (Some("Table"), "meta.k8s.io", "v1" | "v1beta1") => Shape::Table,
-            (Some("PartialObjectMetadata" | "PartialObjectMetadataList"), "meta.k8s.io", "v1" | "v1beta1") => {
-                Shape::Metadata
-            }
+            (Some("PartialObjectMetadata"), "meta.k8s.io", "v1" | "v1beta1") => Shape::Metadata,
+            (Some("PartialObjectMetadataList"), "meta.k8s.io", "v1" | "v1beta1") => Shape::MetadataList,
             _ => continue,
         };
-        return Ok(Accepted { text, shape });
+        let beta = shape != Shape::Objects && clause.version == "v1beta1";
+        return Ok(Accepted { text, shape, beta });
     }
     Err(ApiError::not_acceptable(RESOURCE_TYPES))
+}
+
+/// Whether the client names a media type that is written, in whatever form.
+pub fn names_written_type(headers: &HeaderMap) -> bool {
+    clauses(headers).iter().any(|clause| text_of(clause.media).is_some())
+}
+
+/// The form of the text of a refusal: what the client takes, or JSON.
+pub fn refusal(headers: &HeaderMap) -> Text {
+    resource(headers).map(|accepted| accepted.text).unwrap_or_default()
 }
 
 /// Whether the client wants aggregated discovery, and in which version; none for the plain one.

@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use crate::rest::number::parse_integer;
 use crate::rest::{ApiError, FieldValidation, Options, Verb, cause};
 
 /// A path, taken apart.
@@ -173,9 +174,13 @@ pub fn query(text: &str) -> Vec<(String, String)> {
 pub fn verb(method: &Method, path: &ResourcePath, options: &Options) -> Result<Verb, ApiError> {
     let collection = path.name.is_empty();
     Ok(match *method {
-        Method::GET | Method::HEAD if path.subresource.is_empty() && (options.watch || path.watch) => Verb::Watch,
-        Method::GET | Method::HEAD if collection => Verb::List,
-        Method::GET | Method::HEAD => Verb::Get,
+        // The old paths of watches take nothing else.
+        Method::GET if path.watch && path.subresource.is_empty() => Verb::Watch,
+        _ if path.watch => return Err(ApiError::method_not_allowed()),
+        // One object is read, whatever is said of watching: its watch is one of the collection, by name.
+        Method::GET if collection && options.watch => Verb::Watch,
+        Method::GET if collection => Verb::List,
+        Method::GET => Verb::Get,
         Method::POST if collection || !path.subresource.is_empty() => Verb::Create,
         Method::PUT if !collection => Verb::Update,
         Method::PATCH if !collection => Verb::Patch,
@@ -188,7 +193,11 @@ pub fn verb(method: &Method, path: &ResourcePath, options: &Options) -> Result<V
 /// Reads the query parameters of a request to a resource.
 pub fn options(query: &[(String, String)], mutates: bool) -> Result<Options, ApiError> {
     let mut options = Options::default();
-    for (name, value) in query {
+    for (place, (name, value)) in query.iter().enumerate() {
+        // Of several values the first counts.
+        if query.iter().take(place).any(|(before, _)| before == name) {
+            continue;
+        }
         match name.as_str() {
             "dryRun" if value == "All" => options.dry_run = true,
             "dryRun" => {
@@ -220,14 +229,14 @@ pub fn options(query: &[(String, String)], mutates: bool) -> Result<Options, Api
             "force" => options.force = truth(value),
             "labelSelector" => options.label_selector.clone_from(value),
             "fieldSelector" => options.field_selector.clone_from(value),
-            "limit" => options.limit = number(name, value)?.unwrap_or_default() as usize,
+            "limit" => options.limit = usize::try_from(number(value)?).unwrap_or_default(),
             "continue" => options.continue_token.clone_from(value),
             "resourceVersion" => options.resource_version.clone_from(value),
             "resourceVersionMatch" => options.resource_version_match.clone_from(value),
             "watch" => options.watch = truth(value),
             "allowWatchBookmarks" => options.bookmarks = truth(value),
-            "sendInitialEvents" if !value.is_empty() => options.send_initial_events = Some(truth(value)),
-            "timeoutSeconds" => options.timeout_seconds = number(name, value)?,
+            "sendInitialEvents" => options.send_initial_events = Some(truth(value)),
+            "timeoutSeconds" => options.timeout_seconds = Some(number(value)?),
             "propagationPolicy" if !value.is_empty() => options.propagation_policy = Some(value.clone()),
             "orphanDependents" if !value.is_empty() => options.orphan_dependents = Some(truth(value)),
             _ => {}
@@ -242,17 +251,9 @@ fn unsupported(field: &str, message: String) -> ApiError {
 
 /// As the real server reads booleans: present and not `false` or `0`.
 fn truth(value: &str) -> bool {
-    !matches!(value, "false" | "0" | "False" | "FALSE")
+    !value.eq_ignore_ascii_case("false") && value != "0"
 }
 
-fn number(name: &str, value: &str) -> Result<Option<u64>, ApiError> {
-    if value.is_empty() {
-        return Ok(None);
-    }
-    match value.parse::<i64>() {
-        Ok(number) => Ok(Some(u64::try_from(number).unwrap_or_default())),
-        Err(_) => Err(ApiError::bad_request(format!(
-            "unable to decode query parameter {name:?}: strconv.ParseInt: parsing {value:?}: invalid syntax"
-        ))),
-    }
+fn number(value: &str) -> Result<i64, ApiError> {
+    parse_integer(value).map_err(ApiError::bad_request)
 }

@@ -59,8 +59,8 @@ pub fn whole(code: u16, media: &'static str, bytes: impl Into<Bytes>) -> Respons
 }
 
 /// A refusal.
-pub fn error(error: &ApiError) -> Response<Body> {
-    let mut response = value(error.code, &error.status(), Text::Json);
+pub fn error(error: &ApiError, text: Text) -> Response<Body> {
+    let mut response = value(error.code, &error.status(), text);
     if let Some(seconds) = error.details.get("retryAfterSeconds").and_then(Value::as_u64) {
         response
             .headers_mut()
@@ -77,14 +77,17 @@ pub fn answer(answer: Answer, form: Form<'_>) -> Response<Body> {
             Shape::Objects => json_bytes(code, bytes, form.accepted.text),
             shape => match reshape(&bytes, form, shape) {
                 Ok(content) => value(code, &content, form.accepted.text),
-                Err(problem) => error(&problem),
+                Err(problem) => error(&problem, form.accepted.text),
             },
         },
         Reply::List(list) => match list_json(list, form) {
             Ok(bytes) => json_bytes(200, bytes, form.accepted.text),
-            Err(problem) => error(&problem),
+            Err(problem) => error(&problem, form.accepted.text),
         },
-        Reply::Watch(watch) => stream(*watch, form),
+        Reply::Watch(watch) => match form.accepted.text {
+            Text::Json => stream(*watch, form),
+            Text::Yaml => error(&ApiError::not_acceptable("application/json;stream=watch"), Text::Yaml),
+        },
     };
     for warning in answer.warnings {
         if let Ok(header) = HeaderValue::from_str(&warning_header(&warning)) {
@@ -118,7 +121,13 @@ fn reshape(bytes: &Bytes, form: Form<'_>, shape: Shape) -> Result<Value, ApiErro
     let object = parse(bytes)?;
     Ok(match shape {
         Shape::Objects => object,
-        Shape::Metadata => partial(&object),
+        Shape::Metadata => partial(&object, form.accepted),
+        Shape::MetadataList => {
+            let name = go_type(form.resource, &form.resource.kind);
+            return Err(ApiError::not_acceptable_as(format!(
+                "you requested PartialObjectMetadataList, but the requested object is not a list ({name})"
+            )));
+        }
         Shape::Table => {
             let revision = object.pointer("/metadata/resourceVersion").cloned();
             let mut table = render_table(form, &[object]);
@@ -136,10 +145,23 @@ fn set_table_revision(table: &mut Value, revision: Value) {
     }
 }
 
-fn partial(object: &Value) -> Value {
+/// What the real server calls the type of an object or of a list.
+fn go_type(resource: &Resource, kind: &str) -> String {
+    if resource.custom.is_some() {
+        let list = if kind == resource.list_kind { "List" } else { "" };
+        return format!("*unstructured.Unstructured{list}");
+    }
+    let package = match resource.group.as_str() {
+        "" | "events.k8s.io" => "core",
+        group => group.split('.').next().unwrap_or_default(),
+    };
+    format!("*{package}.{kind}")
+}
+
+fn partial(object: &Value, accepted: Accepted) -> Value {
     json!({
         "kind": "PartialObjectMetadata",
-        "apiVersion": "meta.k8s.io/v1",
+        "apiVersion": accepted.meta_version(),
         "metadata": object.get("metadata").cloned().unwrap_or_else(|| json!({})),
     })
 }
@@ -150,7 +172,16 @@ fn render_table(form: Form<'_>, objects: &[Value]) -> Value {
         .served(form.version)
         .map(|version| version.columns.clone());
     let columns = columns.as_deref().map(Vec::as_slice).unwrap_or_default();
-    table::render(columns, objects, Timestamp::now(), form.include_object)
+    let mut table = table::render(columns, objects, Timestamp::now(), form.include_object);
+    if form.accepted.beta {
+        table["apiVersion"] = form.accepted.meta_version().into();
+        for row in table["rows"].as_array_mut().into_iter().flatten() {
+            if row["object"]["kind"] == "PartialObjectMetadata" {
+                row["object"]["apiVersion"] = form.accepted.meta_version().into();
+            }
+        }
+    }
+    table
 }
 
 fn list_metadata(list: &ListReply) -> Value {
@@ -165,7 +196,11 @@ fn list_metadata(list: &ListReply) -> Value {
 }
 
 fn list_json(list: ListReply, form: Form<'_>) -> Result<Bytes, ApiError> {
-    let metadata = list_metadata(&list);
+    let mut metadata = list_metadata(&list);
+    if form.resource.custom.is_some() && form.accepted.shape == Shape::Objects && list.continue_token.is_empty() {
+        // Lists of custom resources always have one.
+        metadata["continue"] = "".into();
+    }
     let encode = |value: &Value| serde_json::to_vec(value).map(Bytes::from).map_err(ApiError::internal);
     match form.accepted.shape {
         Shape::Objects => {
@@ -176,23 +211,38 @@ fn list_json(list: ListReply, form: Form<'_>) -> Result<Bytes, ApiError> {
             let head = serde_json::to_vec(&head).map_err(ApiError::internal)?;
             bytes.extend_from_slice(head.strip_suffix(b"}").unwrap_or(&head));
             bytes.extend_from_slice(b",\"items\":[");
+            let kind = form.resource.custom.is_none().then(|| told_kind(&list, form.resource));
             for (at, item) in list.items.iter().enumerate() {
                 if at > 0 {
                     bytes.put_u8(b',');
                 }
-                bytes.extend_from_slice(item);
+                match &kind {
+                    None => bytes.extend_from_slice(item),
+                    Some(kind) => put_without_kind(&mut bytes, item, kind)?,
+                }
             }
             bytes.extend_from_slice(b"]}");
             Ok(bytes.freeze())
         }
         Shape::Metadata => {
+            let name = go_type(form.resource, &list.kind);
+            Err(ApiError::not_acceptable_as(format!(
+                "you requested PartialObjectMetadata, but the requested object is a list ({name})"
+            )))
+        }
+        Shape::MetadataList => {
             let items: Vec<Value> = list
                 .items
                 .iter()
-                .map(|item| parse(item).map(|item| partial(&item)))
+                .map(|item| parse(item).map(|item| partial(&item, form.accepted)))
                 .collect::<Result<_, _>>()?;
+            // Without objects, this list is null: the real server makes its lists empty before it takes the metadata.
+            let items = if items.is_empty() { Value::Null } else { items.into() };
             encode(&json!({
-                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items,
+                "kind": "PartialObjectMetadataList",
+                "apiVersion": form.accepted.meta_version(),
+                "metadata": metadata,
+                "items": items,
             }))
         }
         Shape::Table => {
@@ -206,6 +256,34 @@ fn list_json(list: ListReply, form: Form<'_>) -> Result<Bytes, ApiError> {
     }
 }
 
+/// How stored objects of a built-in kind begin.
+fn told_kind(list: &ListReply, resource: &Resource) -> Vec<u8> {
+    let text = |text: &str| Value::from(text).to_string();
+    format!(
+        "{{\"kind\":{},\"apiVersion\":{},",
+        text(&resource.kind),
+        text(&list.api_version)
+    )
+    .into_bytes()
+}
+
+/// The items of built-in lists do not repeat what the list tells.
+fn put_without_kind(bytes: &mut BytesMut, item: &Bytes, kind: &[u8]) -> Result<(), ApiError> {
+    if let Some(rest) = item.strip_prefix(kind) {
+        bytes.put_u8(b'{');
+        bytes.extend_from_slice(rest);
+        return Ok(());
+    }
+    let mut object = parse(item)?;
+    if let Some(fields) = object.as_object_mut() {
+        fields.remove("kind");
+        fields.remove("apiVersion");
+    }
+    let rest = serde_json::to_vec(&object).map_err(ApiError::internal)?;
+    bytes.extend_from_slice(&rest);
+    Ok(())
+}
+
 struct Streaming {
     watch: Watch,
     accepted: Accepted,
@@ -215,10 +293,6 @@ struct Streaming {
 }
 
 fn stream(watch: Watch, form: Form<'_>) -> Response<Body> {
-    let media = match form.accepted.text {
-        Text::Json => "application/json",
-        Text::Yaml => "application/yaml",
-    };
     let state = Streaming {
         watch,
         accepted: form.accepted,
@@ -227,6 +301,10 @@ fn stream(watch: Watch, form: Form<'_>) -> Response<Body> {
     };
     let pieces = futures::stream::unfold(state, |mut state| async move {
         let first = state.watch.next().await?;
+        if state.accepted.shape == Shape::MetadataList && first.kind != WatchKind::Error {
+            // An event is no list: the real server ends here too.
+            return None;
+        }
         let mut piece = BytesMut::with_capacity(first.object.len() + 64);
         state.write(&first, &mut piece);
         // What is there already goes along; what is not is not waited for.
@@ -238,7 +316,7 @@ fn stream(watch: Watch, form: Form<'_>) -> Response<Body> {
     });
     let mut response = Response::new(Body::stream(pieces));
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
 }
@@ -248,13 +326,6 @@ impl Streaming {
         let plain = self.accepted.shape == Shape::Objects || event.kind == WatchKind::Error;
         let shaped = if plain { None } else { self.reshape(event) };
         let object = shaped.as_ref().unwrap_or(&event.object);
-        if self.accepted.text == Text::Yaml {
-            let value: Value = serde_json::from_slice(object).unwrap_or_default();
-            let event = json!({ "type": event.kind.name(), "object": value });
-            piece.extend_from_slice(b"---\n");
-            piece.extend_from_slice(serde_saphyr::to_string(&event).unwrap_or_default().as_bytes());
-            return;
-        }
         piece.reserve(object.len() + 40);
         piece.extend_from_slice(b"{\"type\":\"");
         piece.extend_from_slice(event.kind.name().as_bytes());
@@ -271,22 +342,7 @@ impl Streaming {
             version: &request.version,
             include_object: self.include_object,
         };
-        let mut value = match (event.kind, self.accepted.shape) {
-            (WatchKind::Bookmark, Shape::Table) => {
-                let bookmark = parse(&event.object).ok()?;
-                let mut table = render_table(form, &[]);
-                if let Some(table) = table.as_object_mut() {
-                    table.insert(
-                        "metadata".to_owned(),
-                        bookmark.get("metadata").cloned().unwrap_or_default(),
-                    );
-                    let row = json!({ "cells": [], "object": bookmark });
-                    table.insert("rows".to_owned(), json!([row]));
-                }
-                table
-            }
-            (_, shape) => reshape(&event.object, form, shape).ok()?,
-        };
+        let mut value = reshape(&event.object, form, self.accepted.shape).ok()?;
         if self.accepted.shape == Shape::Table {
             if self.columns_sent
                 && let Some(table) = value.as_object_mut()

@@ -190,10 +190,40 @@ impl Resource {
         self.behaviour == Behaviour::Pod || (self.group.is_empty() && self.plural == "serviceaccounts")
     }
 
+    /// The name that a field has today, in field selectors of old clients.
+    pub fn field_alias(&self, field: &str) -> Option<&'static str> {
+        match (self.behaviour, field) {
+            (Behaviour::Pod, "spec.host") => Some("spec.nodeName"),
+            _ => None,
+        }
+    }
+
+    /// What a field that an object does not have counts as, in field selectors.
+    pub fn absent_field(&self, field: &str) -> &'static str {
+        match field {
+            "spec.unschedulable" | "spec.hostNetwork" if self.custom.is_none() => "false",
+            _ => "",
+        }
+    }
+
+    /// Whether field selectors know no fields but name and namespace, by the rule for kinds without one of their own.
+    fn has_general_fields(&self) -> bool {
+        self.custom.is_none() && self.versions.iter().all(|version| version.selectable_fields.is_empty())
+    }
+
+    /// What the real server says of a field that field selectors may not use.
+    pub fn unsupported_field(&self, field: &str) -> String {
+        if self.has_general_fields() {
+            format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+        } else {
+            format!("field label not supported: {field}")
+        }
+    }
+
     /// Field paths that field selectors may use.
     pub fn supports_field(&self, version: &Version, field: &str) -> bool {
         field == "metadata.name"
-            || (self.namespaced && field == "metadata.namespace")
+            || (field == "metadata.namespace" && (self.namespaced || self.has_general_fields()))
             || version
                 .selectable_fields
                 .iter()

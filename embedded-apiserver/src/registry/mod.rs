@@ -64,6 +64,13 @@ impl Snapshot {
             .find(|resource| resource.group == group && resource.kind == kind)
     }
 
+    /// Whether the group is one of the server's own.
+    pub fn is_built_in(&self, group: &str) -> bool {
+        self.resources
+            .iter()
+            .any(|resource| resource.group == group && resource.custom.is_none())
+    }
+
     /// Whether the group has the version.
     pub fn has_version(&self, group: &str, version: &str) -> bool {
         self.resources

@@ -264,7 +264,13 @@ fn mark(resource: &Resource, live: &Value, propagation: Option<Propagation>, now
     set_finalizers(&mut object, &names);
     if !is_deleting(live) {
         set_metadata(&mut object, "deletionTimestamp", Some(now.into()));
-        set_metadata(&mut object, "deletionGracePeriodSeconds", Some(0.into()));
+        // These two have deletions of their own, which know no grace.
+        if !matches!(
+            resource.behaviour,
+            Behaviour::Namespace | Behaviour::CustomResourceDefinition
+        ) {
+            set_metadata(&mut object, "deletionGracePeriodSeconds", Some(0.into()));
+        }
         if generation(live) > 0 {
             set_metadata(&mut object, "generation", Some((generation(live) + 1).into()));
         }

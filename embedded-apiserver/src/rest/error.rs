@@ -135,11 +135,21 @@ impl ApiError {
 
     /// 406.
     pub fn not_acceptable(accepted: &str) -> Self {
-        Self::new(
-            406,
-            "NotAcceptable",
-            format!("only the following media types are accepted: {accepted}"),
-        )
+        Self::not_acceptable_as(format!("only the following media types are accepted: {accepted}"))
+    }
+
+    /// 406 of a path that has no representation of the kind.
+    pub fn not_available(available: &str) -> Self {
+        let message = format!("406: Not Acceptable\n\nAvailable representations: {available}");
+        Self::new(406, "NotAcceptable", message)
+    }
+
+    /// 406 with the reason why.
+    pub fn not_acceptable_as(why: impl Into<String>) -> Self {
+        Self {
+            details: Value::Null,
+            ..Self::new(406, "NotAcceptable", why)
+        }
     }
 
     /// 409: the name is taken.

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::continuation::Continuation;
 use super::error::cause;
-use super::{ApiError, Core, Reply, Request, convert};
+use super::number::parse_revision;
+use super::{ApiError, Core, Options, Reply, Request, convert};
 use crate::registry::{Resource, Version};
+use crate::schema::Cause;
 use crate::selector::{FieldSelector, LabelSelector};
-use crate::storage::{ObjectName, RevisionError, Stored};
+use crate::storage::{ObjectName, RevisionError, Start, Stored};
 
 /// A list, its items still apart.
 #[derive(Debug)]
@@ -41,19 +41,32 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Parses and checks the selectors of a request.
+    /// Parses and checks the selectors of a request, and the options beside them.
     pub fn parse(request: &Request) -> Result<Self, ApiError> {
+        let options = &request.options;
         let refuse = |error: crate::selector::SelectorError| ApiError::bad_request(error.to_string());
-        let labels = LabelSelector::parse(&request.options.label_selector)
-            .map_err(|error| ApiError::bad_request(format!("unable to parse requirement: {error}")))?;
-        let fields = FieldSelector::parse(&request.options.field_selector).map_err(refuse)?;
+        let labels = LabelSelector::parse(&options.label_selector).map_err(refuse)?;
+        let mut fields = FieldSelector::parse(&options.field_selector).map_err(refuse)?;
+        let causes = option_errors(options);
+        if !causes.is_empty() {
+            return Err(ApiError::invalid_options("ListOptions", &causes));
+        }
         let version = request.served()?;
+        fields.rename(|field| request.resource.field_alias(field));
         for field in fields.fields() {
             if !request.resource.supports_field(version, field) {
-                return Err(refuse(FieldSelector::unsupported(field)));
+                return Err(ApiError::bad_request(request.resource.unsupported_field(field)));
             }
         }
         let name = (!request.name.is_empty()).then(|| request.name.clone());
+        if let Some(name) = &name
+            && !fields.is_empty()
+            && fields.exact("metadata.name") != Some(name)
+        {
+            return Err(ApiError::bad_request(
+                "fieldSelector metadata.name doesn't match requested name",
+            ));
+        }
         Ok(Self { labels, fields, name })
     }
 
@@ -83,128 +96,107 @@ impl Selection {
                 return false;
             }
         }
-        !deep || convert::load(resource, &version.name, stored).is_ok_and(|object| self.matches_fields(object))
+        !deep
+            || convert::load(resource, &version.name, stored).is_ok_and(|object| self.matches_fields(resource, object))
     }
 
-    fn matches_fields(&self, mut object: Value) -> bool {
+    fn matches_fields(&self, resource: &Resource, mut object: Value) -> bool {
         // The core event's `source` selects on its component, as a plain text.
         if let Some(component) = object.pointer("/source/component").cloned()
             && object["kind"] == "Event"
         {
             super::object::set_field(&mut object, "source", Some(component));
         }
-        self.fields.matches(&object)
+        self.fields.matches(&object, |field| resource.absent_field(field))
     }
 }
 
-/// Where a list goes on, in the client's hands between chunks.
-#[derive(Serialize, Deserialize)]
-struct Continue {
-    v: String,
-    rv: u64,
-    #[serde(default)]
-    ns: String,
-    start: String,
-}
-
-impl Continue {
-    fn encode(&self) -> String {
-        URL_SAFE_NO_PAD.encode(serde_json::to_vec(self).unwrap_or_default())
+/// What is wrong with the options of a list or, with `watch`, of a watch (`ValidateListOptions`).
+fn option_errors(options: &Options) -> Vec<Cause> {
+    const SUPPORTED: &str = "supported values";
+    let mut causes = Vec::new();
+    let matching = options.resource_version_match.as_str();
+    let forbid = |causes: &mut Vec<Cause>, field: &str, message: &str| {
+        causes.push(cause("FieldValueForbidden", field, format!("Forbidden: {message}")));
+    };
+    let unsupported = |causes: &mut Vec<Cause>, supported: &str| {
+        causes.push(cause(
+            "FieldValueNotSupported",
+            "resourceVersionMatch",
+            format!("Unsupported value: {matching:?}: {SUPPORTED}: {supported}"),
+        ));
+    };
+    let field = "resourceVersionMatch";
+    let with_continue = "resourceVersionMatch is forbidden when continue is provided";
+    if options.watch {
+        if options.send_initial_events.is_some() && matching != "NotOlderThan" {
+            let message = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+            forbid(&mut causes, field, message);
+        }
+        if matching.is_empty() {
+            return causes;
+        }
+        if options.send_initial_events.is_none() {
+            let message = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            forbid(&mut causes, field, message);
+        }
+        if matching != "NotOlderThan" {
+            unsupported(&mut causes, "\"NotOlderThan\"");
+        }
+        if !options.continue_token.is_empty() {
+            forbid(&mut causes, field, with_continue);
+        }
+        return causes;
     }
-
-    fn decode(token: &str) -> Result<Self, ApiError> {
-        let refuse = |why: &str| ApiError::bad_request(format!("continue key is not valid: {why}"));
-        let bytes = URL_SAFE_NO_PAD
-            .decode(token.trim_end_matches('='))
-            .map_err(|error| refuse(&error.to_string()))?;
-        let token: Self = serde_json::from_slice(&bytes).map_err(|error| refuse(&error.to_string()))?;
-        if token.v == "meta.k8s.io/v1" {
-            Ok(token)
-        } else {
-            Err(refuse("server does not recognize this encoded version"))
+    if !matching.is_empty() {
+        if options.resource_version.is_empty() {
+            let message = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+            forbid(&mut causes, field, message);
+        }
+        if !options.continue_token.is_empty() {
+            forbid(&mut causes, field, with_continue);
+        }
+        if !matches!(matching, "Exact" | "NotOlderThan") {
+            unsupported(&mut causes, "\"Exact\", \"NotOlderThan\", \"\"");
+        }
+        if matching == "Exact" && options.resource_version == "0" {
+            let message = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            forbid(&mut causes, field, message);
         }
     }
+    if options.send_initial_events.is_some() {
+        let message = "sendInitialEvents is forbidden for list";
+        forbid(&mut causes, "sendInitialEvents", message);
+    }
+    causes
 }
 
-/// What the revision parameters of a get or list ask for.
+/// What the revision parameters of a list ask for.
 enum AsOf {
     Now,
     NotOlderThan(u64),
     Exactly(u64),
 }
 
-fn parse_revision(text: &str) -> Result<u64, ApiError> {
-    text.parse().map_err(|_| {
-        ApiError::invalid_options(
-            "ListOptions",
-            &[cause(
-                "FieldValueInvalid",
-                "resourceVersion",
-                format!("Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"),
-            )],
-        )
-    })
-}
-
-fn as_of(request: &Request) -> Result<AsOf, ApiError> {
-    let options = &request.options;
-    let forbid = |message: &str| {
-        Err(ApiError::invalid_options(
-            "ListOptions",
-            &[cause(
-                "FieldValueForbidden",
-                "resourceVersionMatch",
-                format!("Forbidden: {message}"),
-            )],
-        ))
-    };
-    if options.send_initial_events.is_some() {
-        return Err(ApiError::invalid_options(
-            "ListOptions",
-            &[cause(
-                "FieldValueForbidden",
-                "sendInitialEvents",
-                "Forbidden: sendInitialEvents is forbidden for list",
-            )],
-        ));
-    }
-    let matching = options.resource_version_match.as_str();
-    if !matching.is_empty() {
-        if options.resource_version.is_empty() {
-            return forbid("resourceVersionMatch is forbidden unless resourceVersion is provided");
-        }
-        if !options.continue_token.is_empty() {
-            return forbid("resourceVersionMatch is forbidden when continue is provided");
-        }
-        if !matches!(matching, "Exact" | "NotOlderThan") {
-            return Err(ApiError::invalid_options(
-                "ListOptions",
-                &[cause(
-                    "FieldValueNotSupported",
-                    "resourceVersionMatch",
-                    format!("Unsupported value: {matching:?}: supported values: \"Exact\", \"NotOlderThan\""),
-                )],
-            ));
-        }
-    }
+fn as_of(options: &Options) -> Result<AsOf, ApiError> {
     if options.resource_version.is_empty() {
         return Ok(AsOf::Now);
     }
-    let revision = parse_revision(&options.resource_version)?;
-    match matching {
-        "Exact" if revision == 0 => forbid("resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\""),
-        "Exact" => Ok(AsOf::Exactly(revision)),
+    let revision = parse_revision(&options.resource_version)
+        .map_err(|error| ApiError::bad_request(format!("invalid resource version: {error}")))?;
+    Ok(match options.resource_version_match.as_str() {
+        "Exact" => AsOf::Exactly(revision),
         // Without a match rule, a limited list at a revision is that very revision.
-        "" if options.limit > 0 && revision > 0 => Ok(AsOf::Exactly(revision)),
-        _ => Ok(AsOf::NotOlderThan(revision)),
-    }
+        "" if options.limit > 0 && revision > 0 => AsOf::Exactly(revision),
+        _ => AsOf::NotOlderThan(revision),
+    })
 }
 
 /// Reads one object.
 pub fn get(core: &Core, request: &Request) -> Result<Reply, ApiError> {
     let revision = &request.options.resource_version;
     if !revision.is_empty() {
-        let requested = parse_revision(revision)?;
+        let requested = parse_revision(revision).map_err(ApiError::unclassified)?;
         let current = core.store.revision();
         if requested > current {
             return Err(RevisionError::Future { requested, current }.into());
@@ -226,7 +218,7 @@ pub fn list(core: &Core, request: &Request) -> Result<ListReply, ApiError> {
     let options = &request.options;
     let namespace = (!request.namespace.is_empty()).then_some(request.namespace.as_str());
     let (at, start) = if options.continue_token.is_empty() {
-        let at = match as_of(request)? {
+        let at = match as_of(options)? {
             AsOf::Now => None,
             AsOf::Exactly(revision) => Some(revision),
             AsOf::NotOlderThan(requested) => {
@@ -244,58 +236,37 @@ pub fn list(core: &Core, request: &Request) -> Result<ListReply, ApiError> {
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        let token = Continue::decode(&options.continue_token)?;
-        // Revision 0 is what an expired list goes on with: inconsistent, but it ends.
-        (
-            (token.rv > 0).then_some(token.rv),
-            Some(ObjectName::new(&token.ns, &token.start)),
-        )
+        let token = Continuation::decode(&options.continue_token, namespace, request.resource.namespaced)?;
+        (token.revision, Some(token.start))
     };
-    let limit = if options.limit == 0 { usize::MAX } else { options.limit };
+    // Any revision is good for "0": the real server answers that from its cache, whole.
+    let whole = options.limit == 0 || (options.resource_version == "0" && start.is_none());
+    let limit = if whole { usize::MAX } else { options.limit };
     let everything = selection.is_everything();
     // With a selector, how many are needed is only known when enough were selected.
     let wanted = if everything { limit } else { usize::MAX };
     let snapshot = core
         .store
         .list(&request.resource.storage, namespace, start.as_ref(), at, wanted)
-        .map_err(|error| {
-            let mut error_out = ApiError::from(error);
-            if let (RevisionError::Expired { .. }, Some(start)) = (error, &start) {
-                EXPIRED_CONTINUE.clone_into(&mut error_out.message);
-                let token = Continue {
-                    v: "meta.k8s.io/v1".to_owned(),
-                    rv: 0,
-                    ns: start.namespace.to_string(),
-                    start: start.name.to_string(),
-                };
-                error_out.continue_token = Some(token.encode());
-            }
-            error_out
-        })?;
+        .map_err(|error| expired(error, start.as_ref(), namespace))?;
     let version = request.served()?;
     let mut items = Vec::with_capacity(snapshot.objects.len().min(limit));
     let mut last: Option<&ObjectName> = None;
     let mut more = snapshot.remaining > 0;
-    let selected = snapshot
-        .objects
-        .iter()
-        .filter(|(name, stored)| everything || selection.matches(&request.resource, version, name, stored));
-    for (name, stored) in selected {
-        if items.len() == limit {
-            more = true;
-            break;
+    for (place, (name, stored)) in snapshot.objects.iter().enumerate() {
+        if !everything && !selection.matches(&request.resource, version, name, stored) {
+            continue;
         }
         items.push(convert::bytes(&request.resource, &request.version, stored)?);
         last = Some(name);
+        if items.len() == limit {
+            // Whether any of the others is selected is not looked up.
+            more = more || place + 1 < snapshot.objects.len();
+            break;
+        }
     }
     let continue_token = match last {
-        Some(last) if more => Continue {
-            v: "meta.k8s.io/v1".to_owned(),
-            rv: snapshot.revision,
-            ns: last.namespace.to_string(),
-            start: last.name.to_string(),
-        }
-        .encode(),
+        Some(last) if more => Continuation::after(last, Some(snapshot.revision)).encode(namespace),
         _ => String::new(),
     };
     Ok(ListReply {
@@ -306,6 +277,26 @@ pub fn list(core: &Core, request: &Request) -> Result<ListReply, ApiError> {
         continue_token,
         items,
     })
+}
+
+/// What a list says whose revision cannot be had.
+fn expired(error: RevisionError, start: Option<&Start>, namespace: Option<&str>) -> ApiError {
+    match (error, start) {
+        (RevisionError::Future { .. }, _) => error.into(),
+        (RevisionError::Expired { .. }, None) => {
+            ApiError::expired("The resourceVersion for the provided list is too old.")
+        }
+        (RevisionError::Expired { .. }, Some(start)) => {
+            let token = Continuation {
+                revision: None,
+                start: start.clone(),
+            };
+            ApiError {
+                continue_token: Some(token.encode(namespace)),
+                ..ApiError::expired(EXPIRED_CONTINUE)
+            }
+        }
+    }
 }
 
 const EXPIRED_CONTINUE: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";

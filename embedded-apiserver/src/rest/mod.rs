@@ -1,9 +1,12 @@
 //! The verbs: what a request does to the stored objects. It knows nothing of HTTP but media types of patches.
 
+mod bookmark;
+mod continuation;
 mod convert;
 mod delete;
 mod error;
 mod list;
+pub mod number;
 mod object;
 mod patch;
 mod prepare;
@@ -105,7 +108,7 @@ pub struct Options {
     /// `sendInitialEvents`.
     pub send_initial_events: Option<bool>,
     /// `timeoutSeconds`.
-    pub timeout_seconds: Option<u64>,
+    pub timeout_seconds: Option<i64>,
     /// `propagationPolicy`.
     pub propagation_policy: Option<String>,
     /// `orphanDependents`.

@@ -8,20 +8,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::Rng as _;
-use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::error::cause;
+use super::bookmark::bookmark;
 use super::list::Selection;
+use super::number::parse_revision;
 use super::{ApiError, Core, Request, convert};
-use crate::storage::{Event, EventKind, ObjectName, Stored};
+use crate::storage::{Event, EventKind, ObjectName, RevisionError, Stored};
 
 /// How many events are taken from the history at a time.
 const CHUNK: usize = 256;
-/// How often an idle watcher is told the present revision.
-const BOOKMARK_INTERVAL: Duration = Duration::from_secs(30);
-/// The bookmark after the initial events carries this annotation.
-const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
+/// How often a watcher is told the present revision.
+const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+/// How long before its end a watch is told the present revision once more.
+const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 
 /// What an event says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,10 +71,9 @@ pub struct Watch {
     /// Whether the end of the initial events is still to be announced.
     announce_end: bool,
     position: u64,
-    bookmarked: u64,
     wake: tokio::sync::watch::Receiver<u64>,
     deadline: Instant,
-    next_bookmark: Instant,
+    next_bookmark: Option<Instant>,
     pending: VecDeque<WatchEvent>,
     ended: bool,
 }
@@ -83,37 +82,9 @@ pub struct Watch {
 pub fn start(core: &Arc<Core>, request: Request) -> Result<Watch, ApiError> {
     let selection = Selection::parse(&request)?;
     let options = &request.options;
-    let forbidden = |message: &str| {
-        ApiError::invalid_options(
-            "ListOptions",
-            &[cause(
-                "FieldValueForbidden",
-                "resourceVersionMatch",
-                format!("Forbidden: {message}"),
-            )],
-        )
-    };
-    let matching = options.resource_version_match.as_str();
-    match options.send_initial_events {
-        None if !matching.is_empty() => {
-            return Err(forbidden(
-                "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-            ));
-        }
-        Some(_) if matching != "NotOlderThan" => {
-            return Err(forbidden(
-                "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-            ));
-        }
-        _ => {}
-    }
     let requested: Option<u64> = match options.resource_version.as_str() {
         "" => None,
-        text => Some(text.parse().map_err(|_| {
-            ApiError::bad_request(format!(
-                "Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
-            ))
-        })?),
+        text => Some(parse_revision(text).map_err(ApiError::unclassified)?),
     };
     let wants_initial = match options.send_initial_events {
         Some(wanted) => wanted,
@@ -122,11 +93,13 @@ pub fn start(core: &Arc<Core>, request: Request) -> Result<Watch, ApiError> {
     // Subscribed before the first look, so that nothing between the two is missed.
     let wake = core.store.subscribe(&request.resource.storage);
     let current = core.store.revision();
-    if let Some(requested) = requested.filter(|requested| *requested > current) {
-        return Err(crate::storage::RevisionError::Future { requested, current }.into());
+    // The watch has begun when such things are found out: they are its only event.
+    let mut refused: Option<ApiError> = None;
+    if let Some(requested) = requested.filter(|requested| wants_initial && *requested > current) {
+        refused = Some(RevisionError::Future { requested, current }.into());
     }
     let namespace = (!request.namespace.is_empty()).then_some(request.namespace.as_str());
-    let (initial, position) = if wants_initial {
+    let (initial, position) = if wants_initial && refused.is_none() {
         let snapshot = core
             .store
             .list(&request.resource.storage, namespace, None, None, usize::MAX)?;
@@ -138,25 +111,44 @@ pub fn start(core: &Arc<Core>, request: Request) -> Result<Watch, ApiError> {
         )
     };
     let seconds = match options.timeout_seconds {
-        Some(seconds) if seconds > 0 => seconds.min(24 * 3600),
+        Some(seconds) if seconds > 0 => seconds.unsigned_abs().min(24 * 3600),
+        // Over before it began.
+        Some(seconds) if seconds < 0 => 0,
         // Spread, so that watches started together do not end together.
         _ => rand::rng().random_range(1800..3600),
     };
     let now = Instant::now();
-    Ok(Watch {
+    let deadline = now + Duration::from_secs(seconds);
+    let mut watch = Watch {
         core: Arc::clone(core),
         selection,
         initial,
         announce_end: options.send_initial_events == Some(true) && options.bookmarks,
         position,
-        bookmarked: position,
         wake,
-        deadline: now + Duration::from_secs(seconds),
-        next_bookmark: now + BOOKMARK_INTERVAL,
+        deadline,
+        next_bookmark: next_bookmark(now, deadline),
         pending: VecDeque::new(),
         ended: false,
         request,
-    })
+    };
+    if let Some(error) = refused {
+        watch.end_with(&error);
+    }
+    Ok(watch)
+}
+
+/// Now and then, and once more shortly before the end, so that the next watch begins where this one ended.
+fn next_bookmark(now: Instant, deadline: Instant) -> Option<Instant> {
+    let last = deadline.checked_sub(LAST_BOOKMARK).filter(|last| *last > now);
+    last.map(|last| last.min(now + BOOKMARK_INTERVAL))
+}
+
+async fn sleep_until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Watch {
@@ -184,11 +176,10 @@ impl Watch {
                         self.ended = true;
                     }
                 }
-                () = tokio::time::sleep_until(self.next_bookmark) => {
-                    self.next_bookmark = Instant::now() + BOOKMARK_INTERVAL;
+                () = sleep_until(self.next_bookmark), if self.request.options.bookmarks => {
+                    self.next_bookmark = next_bookmark(Instant::now(), self.deadline);
                     self.fill();
-                    if self.pending.is_empty() && self.request.options.bookmarks && self.position > self.bookmarked {
-                        self.bookmarked = self.position;
+                    if self.pending.is_empty() && !self.ended {
                         self.pending.push_back(self.bookmark(false));
                     }
                 }
@@ -225,6 +216,15 @@ impl Watch {
     fn fill(&mut self) {
         while self.pending.is_empty() && !self.ended {
             self.wake.borrow_and_update();
+            if self.is_redefined() {
+                self.ended = true;
+                return;
+            }
+            // Of what is still to come, only what comes after the revision that was asked for.
+            if self.position > self.core.store.revision() {
+                self.check_served();
+                return;
+            }
             let storage = &self.request.resource.storage;
             let events = match self.core.store.events_after(storage, self.position, CHUNK) {
                 Ok(events) => events,
@@ -244,6 +244,16 @@ impl Watch {
                 return;
             }
         }
+    }
+
+    /// Whether the definition says something else by now: as with the real server, the client begins again.
+    fn is_redefined(&self) -> bool {
+        let resource = &self.request.resource;
+        let Some(origin) = &resource.custom else { return false };
+        let snapshot = self.core.registry.snapshot();
+        let now = snapshot.find(&resource.group, &resource.plural);
+        now.and_then(|now| now.custom.as_ref())
+            .is_some_and(|now| now.uid == origin.uid && now.generation != origin.generation)
     }
 
     /// Ends when the resource is no longer served as it was asked for.
@@ -325,13 +335,7 @@ impl Watch {
     }
 
     fn bookmark(&self, end_of_initial: bool) -> WatchEvent {
-        let mut metadata = json!({ "resourceVersion": self.position.to_string(), "creationTimestamp": Value::Null });
-        if end_of_initial {
-            metadata["annotations"] = json!({ INITIAL_EVENTS_END: "true" });
-        }
-        let object = json!({
-            "kind": self.request.resource.kind, "apiVersion": self.request.api_version(), "metadata": metadata,
-        });
+        let object = bookmark(&self.request, self.position, end_of_initial);
         WatchEvent {
             kind: WatchKind::Bookmark,
             object: serde_json::to_vec(&object).unwrap_or_default().into(),

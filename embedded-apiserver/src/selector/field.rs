@@ -44,7 +44,7 @@ impl FieldSelector {
         Ok(Self { requirements })
     }
 
-    /// The requirements; the caller refuses fields it does not support ([`FieldSelector::unsupported`] words it).
+    /// The requirements; the caller refuses fields it does not support.
     pub fn requirements(&self) -> &[FieldRequirement] {
         &self.requirements
     }
@@ -74,15 +74,16 @@ impl FieldSelector {
         self.requirements.is_empty()
     }
 
-    /// Whether the object matches; a missing field counts as the empty text.
-    pub fn matches(&self, object: &Value) -> bool {
+    /// Whether the object matches; `absent` is what a missing field counts as. Lists and objects count as empty.
+    pub fn matches(&self, object: &Value, absent: impl Fn(&str) -> &'static str) -> bool {
         self.requirements.iter().all(|requirement| {
             let mut value = Some(object);
             for step in requirement.field.split('.') {
                 value = value.and_then(|value| value.get(step));
             }
             let equal = match value {
-                None | Some(Value::Null) => requirement.value.is_empty(),
+                None | Some(Value::Null) => requirement.value == absent(&requirement.field),
+                Some(Value::Array(_) | Value::Object(_)) => requirement.value.is_empty(),
                 Some(Value::String(text)) => *text == requirement.value,
                 Some(other) => {
                     let text = other.to_string();
@@ -93,9 +94,13 @@ impl FieldSelector {
         })
     }
 
-    /// The error for a field that the resource does not let select on.
-    pub fn unsupported(field: &str) -> SelectorError {
-        SelectorError(format!("field label not supported: {field}"))
+    /// Puts the names of today in for those of old.
+    pub fn rename(&mut self, today: impl Fn(&str) -> Option<&'static str>) {
+        for requirement in &mut self.requirements {
+            if let Some(name) = today(&requirement.field) {
+                name.clone_into(&mut requirement.field);
+            }
+        }
     }
 }
 

@@ -388,8 +388,9 @@ impl<'text> Parser<'text> {
                 Ok(values)
             }
             (Token::CloseParenthesis, _) => {
+                // Nothing between the parentheses is the empty value.
                 self.position += 1;
-                Ok(BTreeSet::new())
+                Ok(BTreeSet::from([String::new()]))
             }
             (_, literal) => Err(found(literal, ", expected: ',', ')' or identifier")),
         }

@@ -111,7 +111,13 @@ impl Encoded {
         let mut bytes = Vec::with_capacity(512);
         let mut gap = 0;
         let mut separator = b'{';
-        for (name, value) in fields {
+        // What tells the kind comes first, so that lists of built-in kinds can leave it out without reading on.
+        let heads = ["kind", "apiVersion"].into_iter();
+        let heads = heads.filter_map(|name| fields.get_key_value(name));
+        let others = fields
+            .iter()
+            .filter(|(name, _)| !matches!(name.as_str(), "kind" | "apiVersion"));
+        for (name, value) in heads.chain(others) {
             bytes.push(separator);
             separator = b',';
             serde_json::to_writer(&mut bytes, name)?;

@@ -17,7 +17,7 @@ use parking_lot::RwLock;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use encode::{Encoded, Stored};
-pub use state::{Event, EventKind, HistoryLimits, ObjectName};
+pub use state::{Event, EventKind, HistoryLimits, ObjectName, Start};
 use state::{Overlay, State};
 
 /// Identifies an object: the resource (`PLURAL` or `PLURAL.GROUP`), the namespace (empty for cluster scope), the name.
@@ -262,13 +262,13 @@ impl Store {
             .unwrap_or_default()
     }
 
-    /// At most `limit` objects of a resource, of one namespace or of all, after `start` in key order, as of `at` or of
+    /// At most `limit` objects of a resource, of one namespace or of all, from `start` on in key order, as of `at` or of
     /// now.
     pub fn list(
         &self,
         resource: &str,
         namespace: Option<&str>,
-        start: Option<&ObjectName>,
+        start: Option<&Start>,
         at: Option<u64>,
         limit: usize,
     ) -> Result<Snapshot, RevisionError> {

@@ -2,6 +2,7 @@
 //!
 //! A write is first judged against the state and what is about to be written (`prepare`), then published as a whole.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use super::{Change, Events, Expect, Guard, Key, RevisionError, Snapshot, Stored, Write, WriteError};
 
 /// Namespace (empty for cluster scope) and name, in list order.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ObjectName {
     /// The namespace; empty for cluster scope.
     pub namespace: Arc<str>,
@@ -25,6 +26,45 @@ impl ObjectName {
         Self {
             namespace: namespace.into(),
             name: name.into(),
+        }
+    }
+}
+
+impl Ord for ObjectName {
+    /// By `NAMESPACE/NAME` as one text, as the keys of etcd are: `a-b/c` comes before `a/c`.
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (left, right) = (self.namespace.as_bytes(), other.namespace.as_bytes());
+        let shared = left.len().min(right.len());
+        left[..shared]
+            .cmp(&right[..shared])
+            .then_with(|| match (left.get(shared), right.get(shared)) {
+                (None, None) => self.name.cmp(&other.name),
+                (None, Some(next)) => b'/'.cmp(next).then(Ordering::Less),
+                (Some(next), _) => next.cmp(&b'/').then(Ordering::Greater),
+            })
+    }
+}
+
+impl PartialOrd for ObjectName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Where a list begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// At this object.
+    At(ObjectName),
+    /// After this object.
+    After(ObjectName),
+}
+
+impl Start {
+    fn includes(&self, name: &ObjectName) -> bool {
+        match self {
+            Self::At(start) => name >= start,
+            Self::After(start) => name > start,
         }
     }
 }
@@ -152,8 +192,9 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(limits: HistoryLimits) -> Self {
-        // Clients read resourceVersion "0" as "any", so the first revision is 1.
-        Self::loaded(limits, 1, [])
+        // Clients read resourceVersion "0" as "any". 1 comes before everything: it has expired, as in a real cluster
+        // that has compacted its history.
+        Self::loaded(limits, 2, [])
     }
 
     /// A state with these objects and no history.
@@ -388,7 +429,7 @@ impl State {
         &self,
         resource: &str,
         namespace: Option<&str>,
-        start: Option<&ObjectName>,
+        start: Option<&Start>,
         at: Option<u64>,
         limit: usize,
     ) -> Result<Snapshot, RevisionError> {
@@ -419,7 +460,7 @@ impl State {
         let mut objects: BTreeMap<&ObjectName, &Arc<Stored>> = present.collect();
         for (name, before) in undone {
             let inside = namespace.is_none_or(|namespace| name.namespace.as_ref() == namespace)
-                && start.is_none_or(|start| name > start);
+                && start.is_none_or(|start| start.includes(name));
             match before {
                 Some(stored) if inside => objects.insert(name, stored),
                 _ => objects.remove(name),
@@ -470,10 +511,11 @@ impl State {
 fn range_of<'state>(
     objects: &'state BTreeMap<ObjectName, Arc<Stored>>,
     namespace: Option<&str>,
-    start: Option<&ObjectName>,
+    start: Option<&Start>,
 ) -> impl Iterator<Item = (&'state ObjectName, &'state Arc<Stored>)> {
     let from = match (start, namespace) {
-        (Some(start), _) => Bound::Excluded(start.clone()),
+        (Some(Start::After(start)), _) => Bound::Excluded(start.clone()),
+        (Some(Start::At(start)), _) => Bound::Included(start.clone()),
         (None, Some(namespace)) => Bound::Included(ObjectName::new(namespace, "")),
         (None, None) => Bound::Unbounded,
     };

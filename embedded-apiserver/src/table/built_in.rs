@@ -65,13 +65,9 @@ pub fn default_columns(kind: &str) -> Vec<Column> {
         "Pod" => POD,
         "PodDisruptionBudget" => DISRUPTION_BUDGET,
         "DaemonSet" => DAEMON_SET,
-        "RoleBinding" | "ClusterRoleBinding" => BINDING,
+        "RoleBinding" => ROLE_BINDING,
+        "ClusterRoleBinding" => CLUSTER_ROLE_BINDING,
         "Event" => return events(),
-        "Role" | "ClusterRole" => {
-            let description = metadata_description("creationTimestamp");
-            columns.push(Column::computed("Created At", "string", "", 0, description, created_at));
-            return columns;
-        }
         _ => {
             let description = metadata_description("creationTimestamp");
             columns.push(Column::computed("Created At", "date", "", 0, description, created_at));
@@ -153,7 +149,7 @@ const POD: &[(&str, i64, &str, Compute)] = &[
         "IP",
         1,
         "podIP address allocated to the pod. Routable at least within the cluster. Empty if not yet allocated.",
-        |pod, _| or_none(text_at(pod, &["status", "podIP"])),
+        pod::address,
     ),
     (
         "Node",
@@ -231,26 +227,26 @@ fn node_roles(node: &Value, _now: Timestamp) -> Value {
     or_none(&roles.join(","))
 }
 
+const NODE_ADDRESSES: &str = "List of addresses reachable to the node. Queried from cloud provider, if available. More info: \
+    https://kubernetes.io/docs/reference/node/node-status/#addresses Note: This field is declared as \
+    mergeable, but the merge key is not sufficiently unique, which can cause data corruption when it is \
+    merged. Callers should instead use a full-replacement patch. See https://pr.k8s.io/79391 for an \
+    example. Consumers should assume that addresses can change during the lifetime of a Node. However, \
+    there are some exceptions where this may not be possible, such as Pods that inherit a Node's \
+    address in its own status or consumers of the downward API (status.hostIP).";
+
 const NODE: &[(&str, i64, &str, Compute)] = &[
     ("Status", 0, "The status of the node", node_status),
     ("Roles", 0, "The roles of the node", node_roles),
     ("Version", 0, "Kubelet Version reported by the node.", |node, _| {
         json!(text_at(node, &["status", "nodeInfo", "kubeletVersion"]))
     }),
-    (
-        "Internal-IP",
-        1,
-        "List of addresses reachable to the node. Queried from cloud provider, if available. More info: \
-         https://kubernetes.io/docs/reference/node/node-status/#addresses",
-        |node, _| node_address(node, "InternalIP"),
-    ),
-    (
-        "External-IP",
-        1,
-        "List of addresses reachable to the node. Queried from cloud provider, if available. More info: \
-         https://kubernetes.io/docs/reference/node/node-status/#addresses",
-        |node, _| node_address(node, "ExternalIP"),
-    ),
+    ("Internal-IP", 1, NODE_ADDRESSES, |node, _| {
+        node_address(node, "InternalIP")
+    }),
+    ("External-IP", 1, NODE_ADDRESSES, |node, _| {
+        node_address(node, "ExternalIP")
+    }),
     (
         "OS-Image",
         1,
@@ -283,17 +279,13 @@ const DISRUPTION_BUDGET: &[(&str, i64, &str, Compute)] = &[
     (
         "Min Available",
         0,
-        "An eviction is allowed if at least \"minAvailable\" pods selected by \"selector\" will still be available \
-         after the eviction, i.e. even in the absence of the evicted pod.  So for example you can prevent all \
-         voluntary evictions by specifying \"100%\".",
+        "The minimum number of pods that must be available.",
         |object, _| int_or_string(object, &["spec", "minAvailable"]),
     ),
     (
         "Max Unavailable",
         0,
-        "An eviction is allowed if at most \"maxUnavailable\" pods selected by \"selector\" are unavailable after the \
-         eviction, i.e. even in absence of the evicted pod. For example, one can prevent all voluntary evictions by \
-         specifying 0. This is a mutually exclusive setting with \"minAvailable\".",
+        "The maximum number of pods that may be unavailable.",
         |object, _| int_or_string(object, &["spec", "maxUnavailable"]),
     ),
     (
@@ -330,8 +322,8 @@ const DAEMON_SET: &[(&str, i64, &str, Compute)] = &[
     (
         "Ready",
         0,
-        "numberReady is the number of nodes that should be running the daemon pod and have one or more of the daemon \
-         pod running with a Ready Condition.",
+        "The number of nodes that should be running the daemon pod and have one or more of the daemon pod running and \
+         ready.",
         |object, _| json!(integer_at(object, &["status", "numberReady"])),
     ),
     (
@@ -378,8 +370,8 @@ const DAEMON_SET: &[(&str, i64, &str, Compute)] = &[
     (
         "Selector",
         1,
-        "A label query over pods that are managed by the daemon set. Must match in order to be controlled. It must \
-         match the pod template's labels. More info: \
+        "A label query over pods that are managed by the daemon set. Must match in order to be controlled. If empty, \
+         defaulted to labels on Pod template. More info: \
          https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#label-selectors",
         |object, _| {
             let selector =
@@ -401,19 +393,21 @@ fn subjects(object: &Value, kind: &str) -> Value {
     json!(names.join(", "))
 }
 
-const BINDING: &[(&str, i64, &str, Compute)] = &[
+fn role(object: &Value, _now: Timestamp) -> Value {
+    json!(format!(
+        "{}/{}",
+        text_at(object, &["roleRef", "kind"]),
+        text_at(object, &["roleRef", "name"])
+    ))
+}
+
+const ROLE_BINDING: &[(&str, i64, &str, Compute)] = &[
     (
         "Role",
         0,
         "RoleRef can reference a Role in the current namespace or a ClusterRole in the global namespace. If the \
-         RoleRef cannot be resolved, the Authorizer must return an error. This field is immutable.",
-        |object, _| {
-            json!(format!(
-                "{}/{}",
-                text_at(object, &["roleRef", "kind"]),
-                text_at(object, &["roleRef", "name"])
-            ))
-        },
+         RoleRef cannot be resolved, the Authorizer must return an error.",
+        role,
     ),
     ("Users", 1, "Users in the roleBinding", |object, _| {
         subjects(object, "User")
@@ -425,6 +419,28 @@ const BINDING: &[(&str, i64, &str, Compute)] = &[
         "ServiceAccounts",
         1,
         "ServiceAccounts in the roleBinding",
+        |object, _| subjects(object, "ServiceAccount"),
+    ),
+];
+
+const CLUSTER_ROLE_BINDING: &[(&str, i64, &str, Compute)] = &[
+    (
+        "Role",
+        0,
+        "RoleRef can only reference a ClusterRole in the global namespace. If the RoleRef cannot be resolved, the \
+         Authorizer must return an error.",
+        role,
+    ),
+    ("Users", 1, "Users in the clusterRoleBinding", |object, _| {
+        subjects(object, "User")
+    }),
+    ("Groups", 1, "Groups in the clusterRoleBinding", |object, _| {
+        subjects(object, "Group")
+    }),
+    (
+        "ServiceAccounts",
+        1,
+        "ServiceAccounts in the clusterRoleBinding",
         |object, _| subjects(object, "ServiceAccount"),
     ),
 ];

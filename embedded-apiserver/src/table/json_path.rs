@@ -273,7 +273,8 @@ fn unquoted(text: &str) -> Option<String> {
 fn bracket(inner: &str) -> Option<Step> {
     let inner = inner.trim();
     if inner == "*" {
-        return Some(Step::Wildcard);
+        // All of a list: in brackets, it does not mean the fields of an object.
+        return Some(Step::Slice(None, None, 1));
     }
     if let Some(name) = unquoted(inner) {
         return Some(Step::Field(name));

@@ -132,6 +132,7 @@ fn print(value: &Value, kind: &str, now: Timestamp) -> Value {
         "string" => Value::String(match value {
             Value::String(text) => text.clone(),
             Value::Array(_) | Value::Object(_) => go_json(value),
+            Value::Null => "<no value>".to_owned(),
             other => other.to_string(),
         }),
         "integer" => value
@@ -160,7 +161,11 @@ pub fn render(columns: &[Column], objects: &[Value], now: Timestamp, include_obj
         .iter()
         .map(|object| {
             let cells: Vec<Value> = columns.iter().map(|column| column.cell(object, now)).collect();
-            json!({"cells": cells, "object": included(object, include_object)})
+            let mut row = json!({"cells": cells, "object": included(object, include_object)});
+            if let Some(conditions) = pod::row_conditions(object) {
+                row["conditions"] = conditions;
+            }
+            row
         })
         .collect();
     json!({

@@ -18,6 +18,9 @@ static UID: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"));
 static TIME: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z| ?[+-]\d\d:?\d\d( UTC)?)"));
+/// The present revision, in what is said of one that is too new or too old.
+static PRESENT: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?i)(too large resource version: \d+, current: |too old resource version: \d+ \()\d+"));
 static AGE: LazyLock<Regex> = LazyLock::new(|| pattern(r"^(\d+(d|h|m|s|ms))+$"));
 
 /// The body, ready to be compared.
@@ -25,8 +28,7 @@ pub fn body(mut value: Value, kept: &BTreeMap<String, String>, how: &How) -> Val
     for select in &how.select {
         keep_elements(&mut value, select);
     }
-    let table = value["kind"] == "Table" || value["object"]["kind"] == "Table";
-    plain(&mut value, None, kept, table);
+    plain(&mut value, None, kept, false);
     for pointer in &how.ignore {
         each(&mut value, &parts(pointer), true, &mut |_| {});
     }
@@ -61,6 +63,7 @@ pub fn text(text: &str, kept: &BTreeMap<String, String>) -> String {
         }
     }
     let text = UID.replace_all(&text, "<uid>");
+    let text = PRESENT.replace_all(&text, "${1}<revision>");
     TIME.replace_all(&text, "<time>").into_owned()
 }
 
@@ -88,6 +91,7 @@ fn plain(value: &mut Value, key: Option<&str>, kept: &BTreeMap<String, String>, 
             }
         }
         Value::Object(map) => {
+            let table = table || map.get("kind").is_some_and(|kind| kind == "Table");
             for (key, value) in map.iter_mut() {
                 plain(value, Some(key), kept, table);
             }

@@ -445,6 +445,17 @@ async fn collect(response: Response<Body>) -> anyhow::Result<(u16, http::HeaderM
     } else {
         &bytes
     };
-    let body = serde_json::from_slice(bytes).unwrap_or_else(|_| String::from_utf8_lossy(bytes).into_owned().into());
+    let text = String::from_utf8_lossy(bytes);
+    let yaml = head
+        .headers
+        .get("content-type")
+        .is_some_and(|kind| kind == "application/yaml");
+    // How YAML is folded and quoted says nothing.
+    let read = if yaml {
+        serde_saphyr::from_str(&text).ok()
+    } else {
+        serde_json::from_slice(bytes).ok()
+    };
+    let body = read.unwrap_or_else(|| text.into_owned().into());
     Ok((head.status.as_u16(), head.headers, body))
 }

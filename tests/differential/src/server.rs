@@ -44,6 +44,7 @@ impl Server {
         let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
         // Cases wait for what they wait for; the client adds no patience or haste of its own.
         config.read_timeout = None;
+        config.default_retry = false;
         let admin = kube::Client::try_from(config.clone())?;
         config.auth_info = AuthInfo::default();
         let anonymous = kube::Client::try_from(config)?;
