@@ -9,21 +9,23 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
+use super::connections::{Answering, Connections, Place};
 use crate::access::User;
 use crate::http::Body;
 use crate::server::ApiServer;
 
-/// How many connections there may be; more wait.
+/// How many connections there may be; for more, idle ones leave.
 const CONNECTIONS: usize = 4096;
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How often a silent HTTP/2 client is asked whether it is still there.
+const PING: Duration = Duration::from_secs(30);
 /// How long open requests have after the shutdown began. Watches never end by themselves.
 const GRACE: Duration = Duration::from_secs(2);
 /// Answers smaller than this are not worth packing.
@@ -37,22 +39,22 @@ pub(super) async fn run(
     shutdown: CancellationToken,
 ) {
     let acceptor = TlsAcceptor::from(tls);
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let connections = Connections::new(CONNECTIONS);
     let graceful = GracefulShutdown::new();
     let closing = CancellationToken::new();
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => break,
-            accepted = accept(&socket, &room) => accepted,
+            accepted = accept(&socket, &connections) => accepted,
         };
         let Some((stream, place)) = accepted else { continue };
         let (server, acceptor, watcher, closing) =
             (server.clone(), acceptor.clone(), graceful.watcher(), closing.clone());
         tokio::spawn(async move {
-            let _place = place;
             tokio::select! {
                 () = closing.cancelled() => {}
-                () = connection(server, acceptor, stream, watcher) => {}
+                () = place.left() => {}
+                () = connection(server, acceptor, stream, watcher, &place) => {}
             }
         });
     }
@@ -62,8 +64,8 @@ pub(super) async fn run(
     }
 }
 
-async fn accept(socket: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(room).acquire_owned().await.ok()?;
+async fn accept(socket: &TcpListener, connections: &Arc<Connections>) -> Option<(TcpStream, Arc<Place>)> {
+    let place = connections.place().await;
     match socket.accept().await {
         Ok((stream, _)) => {
             // Events are small and must not wait for more.
@@ -71,9 +73,10 @@ async fn accept(socket: &TcpListener, room: &Arc<Semaphore>) -> Option<(TcpStrea
             Some((stream, place))
         }
         Err(error) => {
-            tracing::warn!(%error, "unable to accept a connection");
-            // Out of descriptors, most likely: trying at once would only spin.
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            // Out of descriptors, most likely: whoever is idle makes room. Trying at once would only spin.
+            let room = connections.evict();
+            tracing::debug!(%error, room, "unable to accept a connection");
+            tokio::time::sleep(Duration::from_millis(if room { 1 } else { 100 })).await;
             None
         }
     }
@@ -84,6 +87,7 @@ async fn connection(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     watcher: hyper_util::server::graceful::Watcher,
+    place: &Arc<Place>,
 ) {
     let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => stream,
@@ -94,10 +98,15 @@ async fn connection(
         Err(_) => return,
     };
     let user = user_of(stream.get_ref().1);
+    let place = Arc::clone(place);
     let answer = tower::service_fn(move |request: Request<Incoming>| {
         let handler = server.handler();
         let user = user.clone();
-        async move { Ok::<Response<Body>, Infallible>(handler.handle(user, request).await) }
+        let busy = place.busy();
+        async move {
+            let answer = handler.handle(user, request).await;
+            Ok::<Response<Answering<Body>>, Infallible>(answer.map(|body| Answering::new(body, busy)))
+        }
     });
     let worth_it = |_: http::StatusCode, _: http::Version, headers: &http::HeaderMap, _: &http::Extensions| {
         let length = headers
@@ -114,7 +123,7 @@ async fn connection(
                 .quality(CompressionLevel::Fastest)
                 .compress_when(worth_it),
         )
-        .map_response(|response: Response<Body>| with_length(response))
+        .map_response(with_length)
         .service(answer);
     let service = hyper_util::service::TowerToHyperService::new(service.boxed_clone());
     let mut builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
@@ -122,7 +131,10 @@ async fn connection(
     builder
         .http2()
         .timer(hyper_util::rt::TokioTimer::new())
-        .max_concurrent_streams(1000);
+        .max_concurrent_streams(1000)
+        // A peer that is gone without a word would keep its watches for ever.
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(HANDSHAKE);
     let connection = builder
         .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .into_owned();
@@ -132,8 +144,8 @@ async fn connection(
 }
 
 /// Puts the length of whole bodies into the headers, where the compression looks for it.
-fn with_length(mut response: Response<Body>) -> Response<Body> {
-    if let Some(length) = http_body::Body::size_hint(response.body()).exact() {
+fn with_length<B: http_body::Body>(mut response: Response<B>) -> Response<B> {
+    if let Some(length) = response.body().size_hint().exact() {
         response
             .headers_mut()
             .insert(http::header::CONTENT_LENGTH, length.into());

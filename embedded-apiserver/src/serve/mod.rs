@@ -1,5 +1,6 @@
 //! Serving over TLS, with certificates and a kubeconfig made here.
 
+mod connections;
 mod identity;
 mod kubeconfig;
 mod listener;
