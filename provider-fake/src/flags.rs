@@ -123,15 +123,15 @@ pub struct CloudFlags {
     #[arg(long, value_name = "RATE", env = "PROVIDER_FAKE_RATE_LIMIT", value_parser = Setting("rate-limit"), help_heading = "Limits")]
     pub rate_limit: Option<String>,
 
-    /// The token that every call must bring in the entry "token" of its credentials
+    /// The token that every call must bring in the entry "token" of its credentials, or several of which one will do
     #[arg(
         long,
-        value_name = "TOKEN",
+        value_name = "TOKEN,…",
         env = "PROVIDER_FAKE_REQUIRE_TOKEN",
         hide_env_values = true,
         help_heading = "Limits"
     )]
-    pub require_token: Option<String>,
+    pub require_token: Vec<String>,
 
     /// Tokens that were good once
     #[arg(
@@ -182,7 +182,7 @@ impl CloudFlags {
             ("quota", several(&self.quota)),
             ("capacity", several(&self.capacity)),
             ("rate-limit", self.rate_limit.clone()),
-            ("require-token", self.require_token.clone()),
+            ("require-token", several(&self.require_token)),
             ("expired-token", several(&self.expired_token)),
             ("error-rate", several(&self.error_rate)),
             ("lose-responses", self.lose_responses.clone()),

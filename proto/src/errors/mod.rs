@@ -17,11 +17,16 @@ pub const METADATA_CLOUD_CODE: &str = "cloud_code";
 /// The metadata key of the cloud's own request id.
 pub const METADATA_CLOUD_REQUEST_ID: &str = "cloud_request_id";
 
-const TYPE_ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
-const TYPE_RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
-const TYPE_BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
-const TYPE_QUOTA_FAILURE: &str = "type.googleapis.com/google.rpc.QuotaFailure";
-const TYPE_OPERATION_OUTCOME: &str = "type.googleapis.com/actuator.v1.OperationOutcome";
+/// The type of the detail that says who speaks, and why.
+pub const TYPE_ERROR_INFO: &str = "type.googleapis.com/google.rpc.ErrorInfo";
+/// The type of the detail that says how long to wait.
+pub const TYPE_RETRY_INFO: &str = "type.googleapis.com/google.rpc.RetryInfo";
+/// The type of the detail that names the fields that are wrong.
+pub const TYPE_BAD_REQUEST: &str = "type.googleapis.com/google.rpc.BadRequest";
+/// The type of the detail that names the quota.
+pub const TYPE_QUOTA_FAILURE: &str = "type.googleapis.com/google.rpc.QuotaFailure";
+/// The type of the detail that says what was done before it failed.
+pub const TYPE_OPERATION_OUTCOME: &str = "type.googleapis.com/actuator.v1.OperationOutcome";
 
 #[cfg(test)]
 mod tests;

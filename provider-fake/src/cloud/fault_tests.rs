@@ -76,12 +76,13 @@ async fn the_rate_limit_the_outage_and_the_token_stop_every_call() {
 
 #[tokio::test]
 async fn wrong_and_expired_tokens_are_told_apart() {
-    let bench = Bench::new(&[("require-token", "good"), ("expired-token", "old,older")]);
+    let bench = Bench::new(&[("require-token", "good,rotated"), ("expired-token", "old,older")]);
     for (token, expected) in [
         (None, Some(ErrorReason::CredentialsInvalid)),
         (Some("bad"), Some(ErrorReason::CredentialsInvalid)),
         (Some("older"), Some(ErrorReason::CredentialsExpired)),
         (Some("good"), None),
+        (Some("rotated"), None),
     ] {
         let caller = Caller {
             token: token.map(|token| token.as_bytes().to_vec()),

@@ -407,14 +407,14 @@ fn authenticate(settings: &Settings, caller: &Caller) -> Result<(), CloudError> 
         let message = "the token has expired; put a new one into the credentials Secret";
         return Err(CloudError::new(ErrorReason::CredentialsExpired, message));
     }
-    match (&settings.require_token, token) {
-        (None, _) => Ok(()),
-        (Some(required), Some(token)) if required.matches(token) => Ok(()),
-        (Some(_), Some(_)) => {
+    match (settings.required_tokens.as_slice(), token) {
+        ([], _) => Ok(()),
+        (required, Some(token)) if required.iter().any(|required| required.matches(token)) => Ok(()),
+        (_, Some(_)) => {
             let message = "the token is not the right one; correct the entry \"token\" of the credentials Secret";
             Err(CloudError::new(ErrorReason::CredentialsInvalid, message))
         }
-        (Some(_), None) => {
+        (_, None) => {
             let message = "a token is needed; add the entry \"token\" to the credentials Secret";
             Err(CloudError::new(ErrorReason::CredentialsInvalid, message))
         }

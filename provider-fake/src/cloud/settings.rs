@@ -187,8 +187,8 @@ pub struct Settings {
     pub mean_lifetime: Option<Duration>,
     /// Whether the cloud answers nothing but CLOUD_UNAVAILABLE.
     pub outage: bool,
-    /// The token that every call must bring.
-    pub require_token: Option<Secret>,
+    /// The tokens of which every call must bring one; none: no token is looked at.
+    pub required_tokens: Vec<Secret>,
     /// Tokens that were good once.
     pub expired_tokens: Vec<Secret>,
 }
@@ -215,7 +215,7 @@ impl Default for Settings {
             lost_response_timeout: Duration::from_secs(30),
             mean_lifetime: None,
             outage: false,
-            require_token: None,
+            required_tokens: Vec::new(),
             expired_tokens: Vec::new(),
         }
     }
@@ -272,11 +272,8 @@ impl Settings {
             }
             "mean-lifetime" => self.mean_lifetime = value.map(lifetime).transpose()?,
             "outage" => self.outage = value.map_or(Ok(false), on_or_off)?,
-            "require-token" => self.require_token = value.map(Secret::new),
-            "expired-token" => {
-                let tokens = value.unwrap_or_default().split(',').filter(|token| !token.is_empty());
-                self.expired_tokens = tokens.map(Secret::new).collect();
-            }
+            "require-token" => self.required_tokens = tokens(value),
+            "expired-token" => self.expired_tokens = tokens(value),
             _ => return Err(format!("there is no setting {name:?}")),
         }
         Ok(())
@@ -318,10 +315,19 @@ impl Settings {
             ("rate-limit", self.rate_limit.map(rate_limit).unwrap_or_default()),
             ("read-after-write", friendly(self.read_after_write)),
             ("region", self.region.clone()),
-            ("require-token", redacted(self.require_token.is_some())),
+            ("require-token", redacted(!self.required_tokens.is_empty())),
             ("zones", self.zones.join(",")),
         ])
     }
+}
+
+fn tokens(value: Option<&str>) -> Vec<Secret> {
+    value
+        .unwrap_or_default()
+        .split(',')
+        .filter(|token| !token.is_empty())
+        .map(Secret::new)
+        .collect()
 }
 
 fn joined(parts: impl Iterator<Item = String>) -> String {
