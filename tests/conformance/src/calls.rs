@@ -405,13 +405,10 @@ pub struct Stream<R: Rpc> {
 impl<R: Rpc> Stream<R> {
     /// The next answer within this time; `None` at the end; DEADLINE_EXCEEDED when none came.
     pub async fn next(&mut self, within: Duration) -> Option<Result<R::Answer, Status>> {
-        let next = match tokio::time::timeout(within, self.inner.message()).await {
-            Ok(next) => next,
-            Err(_) => {
-                return Some(Err(Status::deadline_exceeded(format!(
-                    "nothing came within {within:?}"
-                ))));
-            }
+        let Ok(next) = tokio::time::timeout(within, self.inner.message()).await else {
+            return Some(Err(Status::deadline_exceeded(format!(
+                "nothing came within {within:?}"
+            ))));
         };
         let (received, answer) = match next {
             Ok(None) => ("the end".to_owned(), None),

@@ -125,14 +125,11 @@ impl Context {
                 .collect::<Vec<_>>()
                 .join(" or ")
         };
-        let status = match answer {
-            Ok(_) => {
-                return Err(Stop::Broken(format!(
-                    "{what} was accepted; it must be refused with {}",
-                    names()
-                )));
-            }
-            Err(status) => status,
+        let Err(status) = answer else {
+            return Err(Stop::Broken(format!(
+                "{what} was accepted; it must be refused with {}",
+                names()
+            )));
         };
         let classified = Classified::from_status(&status);
         holds!(

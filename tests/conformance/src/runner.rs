@@ -28,7 +28,7 @@ use crate::rule::{Phase, Rule, Stop, Tier};
 use crate::rules;
 
 /// No test takes longer, whatever the timeouts of the config add up to.
-const TEST_DEADLINE: Duration = Duration::from_mins(60);
+const TEST_DEADLINE: Duration = Duration::from_hours(1);
 
 type Progress = Arc<dyn Fn(&Outcome, usize, usize) + Send + Sync>;
 

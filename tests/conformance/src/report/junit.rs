@@ -51,7 +51,7 @@ pub fn render(report: &Report) -> String {
                     Ended::LeftOut => "left out".to_owned(),
                     _ => words,
                 };
-                writeln!(xml, ">\n    <skipped message=\"{}\"/>\n  </testcase>", why)
+                writeln!(xml, ">\n    <skipped message=\"{why}\"/>\n  </testcase>")
             }
         };
     }

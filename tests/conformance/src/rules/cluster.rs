@@ -7,7 +7,11 @@ use actuator_proto::v1::{self, ConfigTarget, ErrorReason, Presence};
 use crate::context::Context;
 use crate::holds;
 use crate::requests::{self, Created as _};
-use crate::rule::{Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Critical, Major, Minor},
+    Stop, Verdict,
+};
 
 pub fn rules() -> Vec<Rule> {
     vec![

@@ -9,7 +9,11 @@ use crate::calls::show_status;
 use crate::context::Context;
 use crate::holds;
 use crate::requests;
-use crate::rule::{Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Critical, Major, Minor},
+    Stop, Verdict,
+};
 
 /// As many keys as these tests use at a time.
 const KEYS: u32 = 8;

@@ -9,7 +9,7 @@ use tonic::Status;
 use crate::context::{Context, Expected as _};
 use crate::holds;
 use crate::requests::Created as _;
-use crate::rule::{Capability, Rule, Severity::*, Stop, Verdict};
+use crate::rule::{Capability, Rule, Severity::Minor, Stop, Verdict};
 
 /// More than any console of a test says.
 const MOST_BYTES: usize = 64 * 1024 * 1024;

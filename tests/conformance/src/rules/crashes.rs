@@ -9,7 +9,11 @@ use actuator_proto::v1::{ErrorReason, MachinePhase, Presence};
 use crate::context::Context;
 use crate::holds;
 use crate::requests::{self, changed};
-use crate::rule::{Rule, Severity::*, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Critical, Major},
+    Verdict,
+};
 
 pub fn rules() -> Vec<Rule> {
     vec![

@@ -8,7 +8,11 @@ use crate::calls::show_status;
 use crate::context::Context;
 use crate::holds;
 use crate::requests::{self, Created as _, changed};
-use crate::rule::{Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Critical, Major, Minor},
+    Stop, Verdict,
+};
 
 pub fn rules() -> Vec<Rule> {
     vec![
@@ -420,7 +424,7 @@ async fn bad_keys(context: Context) -> Verdict {
         let answer = context.calls.raw(
             "/actuator.v1.MachineService/CreateMachine",
             prost::Message::encode_to_vec(&request).into(),
-            std::time::Duration::from_secs(60),
+            std::time::Duration::from_mins(1),
         );
         // Raw, since the ledger cannot sweep what has no lawful key.
         context.refused(
@@ -650,7 +654,7 @@ async fn config_digest(context: Context) -> Verdict {
 
 async fn unknown_version(context: Context) -> Verdict {
     let mut config = context.valid(ConfigTarget::Machine);
-    config.schema_version = "v99".to_owned();
+    config.schema_version = "v99".into();
     let request = with_config(&context, "future", config).await?;
     refused(
         &context,
@@ -667,9 +671,8 @@ async fn missing_dependency(context: Context) -> Verdict {
         return Err(Stop::skipped("the config has no machine.missingDependency"));
     };
     let request = with_config(&context, "orphan", context.opaque(ConfigTarget::Machine, &config)).await?;
-    let status = match context.calls.call(request.clone()).await {
-        Ok(_) => return Err(Stop::broken(format!("{config} was accepted"))),
-        Err(status) => status,
+    let Err(status) = context.calls.call(request.clone()).await else {
+        return Err(Stop::broken(format!("{config} was accepted")));
     };
     let classified = Classified::from_status(&status);
     holds!(
@@ -825,7 +828,7 @@ async fn unknown_domain(context: Context) -> Verdict {
     let mut request = machine(&context, "nowhere").await?;
     request.spec = request
         .spec
-        .map(|spec| changed(spec, |spec| spec.failure_domain = "no-such-domain".to_owned()));
+        .map(|spec| changed(spec, |spec| spec.failure_domain = "no-such-domain".into()));
     let reasons = [
         ErrorReason::InvalidField,
         ErrorReason::InvalidConfig,

@@ -8,7 +8,11 @@ use crate::calls::show_status;
 use crate::context::Context;
 use crate::holds;
 use crate::requests::{self, Created as _};
-use crate::rule::{Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Critical, Major, Minor},
+    Stop, Verdict,
+};
 
 pub fn rules() -> Vec<Rule> {
     vec![
@@ -283,7 +287,7 @@ async fn malformed_id(context: Context) -> Verdict {
     let request = context.create_machine(&*context.cluster().await?, "malformed");
     let mut delete = requests::delete_machine(&request);
     if let Some(reference) = &mut delete.r#ref {
-        reference.provider_id = "no-such-provider:///x".to_owned();
+        reference.provider_id = "no-such-provider:///x".into();
     }
     let answer = context.calls.call(delete).await;
     context

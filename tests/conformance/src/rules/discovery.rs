@@ -10,7 +10,11 @@ use regex::Regex;
 
 use crate::context::Context;
 use crate::holds;
-use crate::rule::{Rule, Severity::*, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Critical, Major, Minor},
+    Verdict,
+};
 
 #[allow(clippy::expect_used)] // constants
 static PACKAGE: LazyLock<Regex> =
@@ -121,7 +125,7 @@ async fn instance_id_stays(context: Context) -> Verdict {
 async fn serves_v1(context: Context) -> Verdict {
     let protocols = context.ask(GetProtocolsRequest {}).await?.protocols;
     let found = protocols.iter().find(|protocol| protocol.package == PACKAGE_V1);
-    let stability = found.map(|protocol| protocol.stability());
+    let stability = found.map(actuator_proto::discovery::v1::Protocol::stability);
     holds!(
         matches!(stability, Some(Stability::Stable | Stability::Deprecated)),
         "{PACKAGE_V1} has the stability {stability:?}"

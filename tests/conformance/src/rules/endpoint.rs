@@ -7,7 +7,11 @@ use actuator_proto::v1::{self, EndpointMemberState, ErrorReason, MachinePhase};
 use crate::context::Context;
 use crate::holds;
 use crate::requests::{self, Cluster, Created as _};
-use crate::rule::{Capability, Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Capability, Rule,
+    Severity::{Critical, Major, Minor},
+    Stop, Verdict,
+};
 
 pub fn rules() -> Vec<Rule> {
     vec![

@@ -3,7 +3,11 @@
 
 use crate::context::Context;
 
-use crate::rule::{Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Critical, Major, Minor},
+    Stop, Verdict,
+};
 
 pub fn rules() -> Vec<Rule> {
     vec![
@@ -41,10 +45,13 @@ pub fn rules() -> Vec<Rule> {
 }
 
 fn judged(id: &'static str, severity: crate::rule::Severity, sentence: &'static str) -> Rule {
-    Rule::required(id, severity, sentence, move |context| judge(context, id)).last()
+    Rule::required(id, severity, sentence, move |context| {
+        std::future::ready(judge(&context, id))
+    })
+    .last()
 }
 
-async fn judge(context: Context, id: &'static str) -> Verdict {
+fn judge(context: &Context, id: &'static str) -> Verdict {
     let noticed = context.calls.shared().noticed.lock();
     let mut broken: Vec<&String> = noticed
         .errors

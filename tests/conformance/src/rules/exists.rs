@@ -6,7 +6,11 @@ use tonic::Code;
 use crate::context::Context;
 use crate::holds;
 use crate::requests;
-use crate::rule::{Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Critical, Major, Minor},
+    Stop, Verdict,
+};
 
 pub fn rules() -> Vec<Rule> {
     vec![
@@ -182,7 +186,7 @@ async fn malformed_id(context: Context) -> Verdict {
     let request = context.create_machine(&*context.cluster().await?, "malformed");
     let mut asked = requests::machine_exists(&request);
     if let Some(reference) = &mut asked.r#ref {
-        reference.provider_id = "no-such-provider:///x".to_owned();
+        reference.provider_id = "no-such-provider:///x".into();
     }
     let answer = context.calls.call(asked).await;
     context

@@ -9,7 +9,11 @@ use tonic_health::pb::health_client::HealthClient;
 use crate::context::{Context, Expected as _};
 use crate::dial::Connection;
 use crate::holds;
-use crate::rule::{Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Major, Minor},
+    Stop, Verdict,
+};
 
 /// What every provider serves.
 const SERVICES: [&str; 4] = [

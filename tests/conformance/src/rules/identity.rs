@@ -9,7 +9,11 @@ use actuator_proto::v1::{self, BootstrapFormat, ConfigTarget, Readiness};
 
 use crate::context::Context;
 use crate::holds;
-use crate::rule::{Rule, Severity::*, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Critical, Major, Minor},
+    Verdict,
+};
 
 pub fn rules() -> Vec<Rule> {
     vec![

@@ -5,7 +5,11 @@ use actuator_proto::v1::{self, ConfigTarget, Presence};
 use crate::context::Context;
 use crate::holds;
 use crate::ledger::Kind;
-use crate::rule::{Capability, Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Capability, Rule,
+    Severity::{Critical, Major},
+    Stop, Verdict,
+};
 
 pub fn rules() -> Vec<Rule> {
     vec![

@@ -9,7 +9,11 @@ use prost::Message as _;
 use crate::context::Context;
 use crate::holds;
 use crate::requests::{self, Created as _};
-use crate::rule::{Capability, Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Capability, Rule,
+    Severity::{Critical, Major, Minor},
+    Stop, Verdict,
+};
 
 /// More pages than any run fills: a list that does not end is broken.
 const MOST_PAGES: usize = 1000;

@@ -8,7 +8,11 @@ use prost::Message as _;
 
 use crate::context::Context;
 use crate::holds;
-use crate::rule::{Capability, Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Capability, Rule,
+    Severity::{Major, Minor},
+    Stop, Verdict,
+};
 
 const MOST_PAGES: usize = 1000;
 

@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::holds;
-use crate::rule::{Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Major, Minor},
+    Stop, Verdict,
+};
 
 /// The largest schema, in bytes.
 const MAX_SCHEMA_BYTES: usize = 1024 * 1024;

@@ -9,7 +9,11 @@ use crate::context::Context;
 use crate::dial::Endpoint;
 use crate::holds;
 use crate::requests;
-use crate::rule::{Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Critical, Major, Minor},
+    Stop, Verdict,
+};
 
 pub fn rules() -> Vec<Rule> {
     vec![
@@ -64,7 +68,7 @@ pub fn rules() -> Vec<Rule> {
 
 /// The sentinel, and every credential, are looked for by the calls themselves; here they
 /// are sent where a provider is most likely to repeat them.
-async fn told(context: &Context) -> Verdict {
+fn told(context: &Context) -> Verdict {
     let told = context.calls.shared().noticed.lock().secrets.clone();
     holds!(told.is_empty(), "a secret is in {}", told.join(" and in "));
     Ok(())
@@ -74,7 +78,7 @@ async fn status(context: Context) -> Verdict {
     let request = context.create_machine(&*context.cluster().await?, "secret");
     context.create(&request).await?;
     context.phase(&request, MachinePhase::Running).await?;
-    told(&context).await
+    told(&context)
 }
 
 async fn errors(context: Context) -> Verdict {
@@ -104,7 +108,7 @@ async fn errors(context: Context) -> Verdict {
         };
         let _ = context.calls.call(exists).await;
     }
-    told(&context).await
+    told(&context)
 }
 
 async fn socket(context: Context) -> Verdict {
@@ -115,7 +119,7 @@ async fn socket(context: Context) -> Verdict {
     holds!(found.file_type().is_socket(), "{} is no socket", path.display());
     let mode = found.permissions().mode() & 0o777;
     holds!(
-        mode & 0o007 == 0,
+        mode % 0o10 == 0,
         "{} has the mode {mode:o}: everybody may connect",
         path.display()
     );
@@ -155,7 +159,7 @@ async fn plain(context: Context) -> Verdict {
 }
 
 async fn answers(context: Context) -> Verdict {
-    told(&context).await
+    told(&context)
 }
 
 async fn logs(context: Context) -> Verdict {

@@ -17,7 +17,11 @@ use crate::context::{Context, Expected as _};
 use crate::dial::Endpoint;
 use crate::holds;
 use crate::requests;
-use crate::rule::{Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Critical, Major, Minor},
+    Stop, Verdict,
+};
 
 const MINUTE: Duration = Duration::from_mins(1);
 /// A deadline that no cloud call fits into.
@@ -156,8 +160,10 @@ async fn cut(context: Context) -> Verdict {
 }
 
 async fn too_large(context: Context) -> Verdict {
-    let mut request = v1::ValidateConfigRequest::default();
-    request.config = Some(requests::opaque("x", "v1", vec![b' '; MAX_MESSAGE_BYTES + 1]));
+    let request = v1::ValidateConfigRequest {
+        config: Some(requests::opaque("x", "v1", vec![b' '; MAX_MESSAGE_BYTES + 1])),
+        ..Default::default()
+    };
     let answer = context.calls.call(request).await;
     // The library refuses before the provider reads: its code depends on the language.
     let codes = [

@@ -6,7 +6,11 @@ use serde_json::Value;
 use crate::context::Context;
 use crate::holds;
 use crate::requests::{self, changed};
-use crate::rule::{Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Critical, Major, Minor},
+    Stop, Verdict,
+};
 
 pub fn rules() -> Vec<Rule> {
     vec![
@@ -84,7 +88,7 @@ async fn running(context: &Context, label: &str) -> Result<(v1::CreateMachineReq
 fn spec_with(context: &Context, request: &v1::CreateMachineRequest, config: &Value) -> v1::MachineSpec {
     let config = context.opaque(ConfigTarget::Machine, config);
     changed(request.spec.clone().unwrap_or_default(), |spec| {
-        spec.config = Some(config)
+        spec.config = Some(config);
     })
 }
 

@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 
 use crate::context::Context;
 use crate::holds;
-use crate::rule::{Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Rule,
+    Severity::{Critical, Major, Minor},
+    Stop, Verdict,
+};
 
 const TARGETS: [ConfigTarget; 2] = [ConfigTarget::Cluster, ConfigTarget::Machine];
 /// A name that no config has.
@@ -389,7 +393,7 @@ async fn digest_mismatch(context: Context) -> Verdict {
 
 async fn unknown_kind(context: Context) -> Verdict {
     let mut config = context.valid(ConfigTarget::Machine);
-    config.kind = "NoSuchKind".to_owned();
+    config.kind = "NoSuchKind".into();
     let answer = context.calls.call(request(config)).await;
     context
         .refused(answer, &[ErrorReason::InvalidField], "a config of an unknown kind")
@@ -398,7 +402,7 @@ async fn unknown_kind(context: Context) -> Verdict {
 
 async fn unknown_version(context: Context) -> Verdict {
     let mut config = context.valid(ConfigTarget::Machine);
-    config.schema_version = "v99".to_owned();
+    config.schema_version = "v99".into();
     let answer = context.calls.call(request(config)).await;
     context
         .refused(

@@ -12,7 +12,11 @@ use crate::calls::Stream;
 use crate::context::{Context, Expected as _};
 use crate::holds;
 use crate::requests::Created as _;
-use crate::rule::{Capability, Rule, Severity::*, Stop, Verdict};
+use crate::rule::{
+    Capability, Rule,
+    Severity::{Critical, Major, Minor},
+    Stop, Verdict,
+};
 
 type Watch = Stream<v1::WatchMachinesRequest>;
 
