@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::health;
 use crate::registry::{Behaviour, Resource, Snapshot, Version};
 
 fn qualified(group: &str, version: &str) -> String {
@@ -75,6 +76,13 @@ fn subresources(resource: &Resource, version: &Version) -> Vec<Subresource> {
             verbs: &["update"],
         });
     }
+    if version.status {
+        found.push(Subresource {
+            name: "status",
+            kind: ("", "", resource.kind.clone()),
+            verbs: CHANGING,
+        });
+    }
     if version.scale.is_some() {
         found.push(Subresource {
             name: "scale",
@@ -82,12 +90,8 @@ fn subresources(resource: &Resource, version: &Version) -> Vec<Subresource> {
             verbs: CHANGING,
         });
     }
-    if version.status {
-        found.push(Subresource {
-            name: "status",
-            kind: ("", "", resource.kind.clone()),
-            verbs: CHANGING,
-        });
+    if resource.custom.is_none() {
+        found.sort_by_key(|subresource| subresource.name);
     }
     found
 }
@@ -97,11 +101,14 @@ fn in_version<'a>(
     group: &'a str,
     version: &'a str,
 ) -> impl Iterator<Item = (&'a Resource, &'a Version)> {
-    snapshot
+    let mut found: Vec<(&Resource, &Version)> = snapshot
         .resources
         .iter()
-        .filter(move |resource| resource.group == group)
-        .filter_map(move |resource| Some((resource.as_ref(), resource.served(version)?)))
+        .filter(|resource| resource.group == group)
+        .filter_map(|resource| Some((resource.as_ref(), resource.served(version)?)))
+        .collect();
+    found.sort_by_key(|(resource, _)| resource.plural.as_str());
+    found.into_iter()
 }
 
 /// `/api/v1`, `/apis/GROUP/VERSION`.
@@ -117,7 +124,7 @@ pub fn resources(snapshot: &Snapshot, group: &str, version: &str) -> Option<Valu
             "namespaced": resource.namespaced,
             "kind": resource.kind,
             "verbs": resource.verbs(),
-            "storageVersionHash": hash(&format!("{}/{}/{}", resource.group, resource.storage_version, resource.kind)),
+            "storageVersionHash": storage_version_hash(resource),
         });
         if resource.behaviour == Behaviour::Review
             && let Some(entry) = entry.as_object_mut()
@@ -147,12 +154,16 @@ pub fn resources(snapshot: &Snapshot, group: &str, version: &str) -> Option<Valu
             list.push(entry);
         }
     }
-    Some(json!({
+    let mut answer = json!({
         "kind": "APIResourceList",
-        "apiVersion": "v1",
         "groupVersion": qualified(group, version),
         "resources": list,
-    }))
+    });
+    // The core group is older than this field.
+    if !group.is_empty() {
+        answer["apiVersion"] = "v1".into();
+    }
+    Some(answer)
 }
 
 /// `/api` and `/apis` for clients that take everything at once.
@@ -171,7 +182,7 @@ pub fn aggregated(snapshot: &Snapshot, core: bool, version: &str) -> Value {
                     json!({ "version": version, "resources": resources, "freshness": "Current" })
                 })
                 .collect();
-            let mut metadata = json!({ "creationTimestamp": null });
+            let mut metadata = json!({});
             if !group.is_empty() {
                 metadata["name"] = group.as_str().into();
             }
@@ -186,10 +197,19 @@ pub fn aggregated(snapshot: &Snapshot, core: bool, version: &str) -> Value {
     })
 }
 
+/// Built-in resources leave out that their kind is of the group and version that it is listed in.
+fn response_kind(resource: &Resource, version: &Version, kind: &str) -> Value {
+    let (group, version) = match resource.custom {
+        Some(_) => (resource.group.as_str(), version.name.as_str()),
+        None => ("", ""),
+    };
+    json!({ "group": group, "version": version, "kind": kind })
+}
+
 fn aggregated_resource(resource: &Resource, version: &Version) -> Value {
     let mut entry = json!({
         "resource": resource.plural,
-        "responseKind": { "group": resource.group, "version": version.name, "kind": resource.kind },
+        "responseKind": response_kind(resource, version, &resource.kind),
         "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
         "singularResource": resource.singular,
         "verbs": resource.verbs(),
@@ -204,14 +224,14 @@ fn aggregated_resource(resource: &Resource, version: &Version) -> Value {
         .into_iter()
         .map(|subresource| {
             let (group, named, kind) = &subresource.kind;
-            let (group, named) = if named.is_empty() {
-                (resource.group.as_str(), version.name.as_str())
+            let response = if named.is_empty() {
+                response_kind(resource, version, kind)
             } else {
-                (*group, *named)
+                json!({ "group": group, "version": named, "kind": kind })
             };
             json!({
                 "subresource": subresource.name,
-                "responseKind": { "group": group, "version": named, "kind": kind },
+                "responseKind": response,
                 "verbs": subresource.verbs,
             })
         })
@@ -220,6 +240,43 @@ fn aggregated_resource(resource: &Resource, version: &Version) -> Value {
         entry["subresources"] = subresources.into();
     }
     entry
+}
+
+/// `/`: everything that is no object.
+pub fn paths(snapshot: &Snapshot) -> Vec<String> {
+    let fixed = [
+        "/api",
+        "/api/v1",
+        "/apis",
+        "/apis/",
+        "/metrics",
+        "/openapi/v2",
+        "/openapi/v3",
+        "/openapi/v3/",
+        "/version",
+    ];
+    let mut paths: Vec<String> = fixed.map(str::to_owned).to_vec();
+    for (group, versions) in snapshot.groups().into_iter().filter(|(group, _)| !group.is_empty()) {
+        paths.push(format!("/apis/{group}"));
+        paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
+    }
+    for root in ["healthz", "livez", "readyz"] {
+        paths.push(format!("/{root}"));
+        paths.extend(health::CHECKS.iter().map(|check| format!("/{root}/{check}")));
+    }
+    paths.sort();
+    paths
+}
+
+/// Tells in which group, version and kind objects are stored.
+fn storage_version_hash(resource: &Resource) -> String {
+    let kind = match resource.behaviour {
+        Behaviour::EventView => "/v1/Event".to_owned(),
+        // The real server still stores them so.
+        Behaviour::CustomResourceDefinition => format!("{}/v1beta1/{}", resource.group, resource.kind),
+        _ => format!("{}/{}/{}", resource.group, resource.storage_version, resource.kind),
+    };
+    hash(&kind)
 }
 
 fn hash(text: &str) -> String {

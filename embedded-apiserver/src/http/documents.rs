@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, ETAG, EXPIRES, HeaderName, HeaderValue, IF_NONE_MATCH};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, VARY};
 use http::{HeaderMap, Response};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -140,6 +140,29 @@ fn info(resource: &Resource, version: &Version) -> ResourceInfo {
     }
 }
 
+/// Aggregated discovery as a response, which clients may keep and ask whether it is still so.
+pub fn aggregated_response(value: &Value, media: &'static str, headers: &HeaderMap) -> Response<Body> {
+    let Document { bytes, hash } = document(value);
+    let etag = format!("\"{hash}\"");
+    let known = headers
+        .get(IF_NONE_MATCH)
+        .is_some_and(|known| known.as_bytes() == etag.as_bytes());
+    let mut response = if known {
+        let mut response = render::whole(304, media, Bytes::new());
+        response.headers_mut().remove(CONTENT_TYPE);
+        response
+    } else {
+        render::whole(200, media, bytes)
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public"));
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        headers.insert(ETAG, etag);
+    }
+    response
+}
+
 /// A document as a response; with the right hash in the query it may be cached for good.
 pub fn response(document: &Document, headers: &HeaderMap, query: &[(String, String)]) -> Response<Body> {
     let etag = format!("\"{}\"", document.hash);
@@ -158,7 +181,7 @@ pub fn response(document: &Document, headers: &HeaderMap, query: &[(String, Stri
     if let Ok(etag) = HeaderValue::from_str(&etag) {
         headers.insert(ETAG, etag);
     }
-    headers.insert(HeaderName::from_static("vary"), HeaderValue::from_static("Accept"));
+    headers.insert(VARY, HeaderValue::from_static("Accept"));
     if fresh {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, immutable"));
         let year = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(365 * 24);

@@ -3,6 +3,8 @@
 mod body;
 mod discovery;
 mod documents;
+mod health;
+mod metrics;
 mod negotiate;
 mod path;
 mod protobuf;
@@ -140,52 +142,51 @@ impl Handler {
         route: Route,
         query: &[(String, String)],
     ) -> Result<Response<Body>, ApiError> {
-        if !matches!(head.method, Method::GET | Method::HEAD) {
+        // Some of the real server's handlers look at the path alone.
+        let any_method = matches!(
+            route,
+            Route::Health(_)
+                | Route::Groups { core: false }
+                | Route::Group(_)
+                | Route::OpenApiV3Index
+                | Route::Unknown(_)
+        );
+        if !any_method && !matches!(head.method, Method::GET | Method::HEAD) {
             return Err(ApiError::method_not_allowed());
         }
         let snapshot = self.core.registry.snapshot();
-        let text = |headers: &HeaderMap| negotiate::resource(headers).map(|accepted| accepted.text);
-        let json = |value| Ok(render::value(200, &value, text(&head.headers)?));
+        let text = |group: &str| {
+            negotiate::resource(&head.headers)
+                .map(|accepted| accepted.text)
+                .map_err(|error| refused_form(&snapshot, group, &head.headers, error))
+        };
+        let json = |value| Ok(render::value(200, &value, text("")?));
         match route {
             Route::Version => Ok(render::value(200, &version(), negotiate::Text::Json)),
-            Route::Health(path) => Ok(health(&path, query)),
+            Route::Health(path) => Ok(health::answer(&path, query)),
+            Route::Metrics => Ok(render::whole(
+                200,
+                metrics::MEDIA,
+                metrics::text(&snapshot, &self.core.store),
+            )),
             Route::Root => {
-                let mut paths = vec!["/api".to_owned(), "/api/v1".to_owned(), "/apis".to_owned()];
-                for (group, versions) in snapshot.groups().into_iter().filter(|(group, _)| !group.is_empty()) {
-                    paths.push(format!("/apis/{group}"));
-                    paths.extend(versions.iter().map(|version| format!("/apis/{group}/{version}")));
-                }
-                for path in [
-                    "/healthz",
-                    "/livez",
-                    "/openapi/v2",
-                    "/openapi/v3",
-                    "/readyz",
-                    "/version",
-                ] {
-                    paths.push(path.to_owned());
-                }
+                let paths = discovery::paths(&snapshot);
                 json(json!({ "paths": paths }))
             }
             Route::Groups { core } => match negotiate::aggregated_discovery(&head.headers)? {
                 Some(version) => {
                     let value = discovery::aggregated(&snapshot, core, version);
-                    let mut response = render::value(200, &value, negotiate::Text::Json);
-                    let media = if version == "v2" { AGGREGATED } else { AGGREGATED_BETA };
-                    response
-                        .headers_mut()
-                        .insert(CONTENT_TYPE, http::HeaderValue::from_static(media));
-                    Ok(response)
+                    Ok(documents::aggregated_response(&value, AGGREGATED, &head.headers))
                 }
                 None if core => json(discovery::core_versions()),
                 None => json(discovery::groups(&snapshot)),
             },
             Route::Group(group) => match discovery::group(&snapshot, &group) {
-                Some(value) => json(value),
+                Some(value) => Ok(render::value(200, &value, text(&group)?)),
                 None => Ok(not_found_page()),
             },
             Route::Resources { group, version } => match discovery::resources(&snapshot, &group, &version) {
-                Some(value) => json(value),
+                Some(value) => Ok(render::value(200, &value, text(&group)?)),
                 None => not_served(&snapshot, &group),
             },
             Route::OpenApiV2 => {
@@ -208,7 +209,8 @@ impl Handler {
                     None => Ok(not_found_page()),
                 }
             }
-            Route::Unknown | Route::Resource(_) => Ok(not_found_page()),
+            Route::Unknown(path) => not_served(&snapshot, path.as_deref().unwrap_or("/")),
+            Route::Resource(_) => Ok(not_found_page()),
         }
     }
 
@@ -258,14 +260,8 @@ impl Handler {
         if misplaced {
             return not_served(&snapshot, &place.group);
         }
-        let accepted = negotiate::resource(&head.headers).map_err(|error| {
-            // Paths of built-in kinds are refused by what routes them, before any handler.
-            if resource.custom.is_none() && !negotiate::names_written_type(&head.headers) {
-                ApiError::not_available(negotiate::RESOURCE_TYPES)
-            } else {
-                error
-            }
-        })?;
+        let accepted = negotiate::resource(&head.headers)
+            .map_err(|error| refused_form(&snapshot, &place.group, &head.headers, error))?;
         let mut format = body_format(&head.headers, verb)?;
         let mut body = if verb.mutates() {
             read_body(&head.headers, body).await?
@@ -327,7 +323,6 @@ impl Handler {
 }
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
-const AGGREGATED_BETA: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 
 /// What every authenticated user may read, as the default roles of the real server have it.
 fn is_discovery(route: &Route) -> bool {
@@ -429,6 +424,15 @@ fn from_protobuf(body: &Bytes) -> Result<Bytes, ApiError> {
     serde_json::to_vec(&object).map(Bytes::from).map_err(ApiError::internal)
 }
 
+/// Paths of built-in groups are refused by what routes them, before any handler.
+fn refused_form(snapshot: &Snapshot, group: &str, headers: &HeaderMap, error: ApiError) -> ApiError {
+    if snapshot.is_built_in(group) && !negotiate::names_written_type(headers) {
+        ApiError::not_available(negotiate::RESOURCE_TYPES)
+    } else {
+        error
+    }
+}
+
 /// What is said of a path in a group: built-in groups answer themselves, beyond them is nobody who does.
 fn not_served(snapshot: &Snapshot, group: &str) -> Result<Response<Body>, ApiError> {
     if snapshot.is_built_in(group) {
@@ -466,23 +470,4 @@ fn go_architecture() -> &'static str {
         "aarch64" => "arm64",
         other => other,
     }
-}
-
-fn health(path: &str, query: &[(String, String)]) -> Response<Body> {
-    const CHECKS: [&str; 3] = ["ping", "storage", "lifecycle"];
-    let mut parts = path.split('/');
-    let root = parts.next().unwrap_or_default();
-    if let Some(check) = parts.next() {
-        return if CHECKS.contains(&check) {
-            render::whole(200, "text/plain; charset=utf-8", "ok")
-        } else {
-            not_found_page()
-        };
-    }
-    if !query.iter().any(|(name, _)| name == "verbose") {
-        return render::whole(200, "text/plain; charset=utf-8", "ok");
-    }
-    let lines: Vec<String> = CHECKS.iter().map(|check| format!("[+]{check} ok\n")).collect();
-    let text = format!("{}{root} check passed\n", lines.concat());
-    render::whole(200, "text/plain; charset=utf-8", text)
 }

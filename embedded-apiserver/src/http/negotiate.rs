@@ -140,13 +140,10 @@ pub fn aggregated_discovery(headers: &HeaderMap) -> Result<Option<&'static str>,
         return Ok(None);
     }
     for clause in clauses {
-        if text_of(clause.media) != Some(Text::Json) {
-            continue;
-        }
-        match (clause.kind, clause.group, clause.version) {
-            (None, ..) => return Ok(None),
-            (Some("APIGroupDiscoveryList"), "apidiscovery.k8s.io", "v2") => return Ok(Some("v2")),
-            (Some("APIGroupDiscoveryList"), "apidiscovery.k8s.io", "v2beta1") => return Ok(Some("v2beta1")),
+        match (text_of(clause.media), clause.kind, clause.group, clause.version) {
+            (None, ..) => {}
+            (_, None, ..) => return Ok(None),
+            (Some(Text::Json), Some("APIGroupDiscoveryList"), "apidiscovery.k8s.io", "v2") => return Ok(Some("v2")),
             _ => {}
         }
     }

@@ -41,8 +41,10 @@ pub enum Route {
     },
     /// `/`: the paths.
     Root,
-    /// Nothing that is served.
-    Unknown,
+    /// `/metrics`.
+    Metrics,
+    /// Nothing that is served; in this group, if it is in one.
+    Unknown(Option<String>),
 }
 
 /// Where a resource request goes.
@@ -66,13 +68,20 @@ pub struct ResourcePath {
 
 /// Takes a path apart.
 pub fn route(path: &str) -> Route {
-    let parts: Option<Vec<String>> = path.trim_matches('/').split('/').map(decode_percent).collect();
-    let Some(parts) = parts else { return Route::Unknown };
+    let inner = path.strip_prefix('/').unwrap_or(path);
+    if inner.starts_with('/') {
+        return Route::Unknown(None);
+    }
+    let parts: Option<Vec<String>> = inner.trim_end_matches('/').split('/').map(decode_percent).collect();
+    let Some(parts) = parts else {
+        return Route::Unknown(None);
+    };
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     match parts.as_slice() {
         [""] => Route::Root,
         ["version"] => Route::Version,
-        ["healthz" | "livez" | "readyz", ..] => Route::Health(path.trim_matches('/').to_owned()),
+        ["metrics"] => Route::Metrics,
+        ["healthz" | "livez" | "readyz", ..] => Route::Health(inner.to_owned()),
         ["api"] => Route::Groups { core: true },
         ["apis"] => Route::Groups { core: false },
         ["apis", group] => Route::Group((*group).to_owned()),
@@ -96,7 +105,7 @@ pub fn route(path: &str) -> Route {
         },
         ["api", version, rest @ ..] => resource("", version, rest),
         ["apis", group, version, rest @ ..] => resource(group, version, rest),
-        _ => Route::Unknown,
+        _ => Route::Unknown(None),
     }
 }
 
@@ -119,7 +128,7 @@ fn resource(group: &str, version: &str, rest: &[&str]) -> Route {
         ["namespaces", namespace, rest @ ..] if !rest.is_empty() => {
             (*namespace).clone_into(&mut path.namespace);
             if namespace.is_empty() {
-                return Route::Unknown;
+                return Route::Unknown(Some(group.to_owned()));
             }
             rest
         }
@@ -129,10 +138,10 @@ fn resource(group: &str, version: &str, rest: &[&str]) -> Route {
         [resource] => (*resource, "", ""),
         [resource, name] => (*resource, *name, ""),
         [resource, name, subresource] => (*resource, *name, *subresource),
-        _ => return Route::Unknown,
+        _ => return Route::Unknown(Some(group.to_owned())),
     };
     if resource.is_empty() || (rest.len() > 1 && name.is_empty()) || (rest.len() > 2 && subresource.is_empty()) {
-        return Route::Unknown;
+        return Route::Unknown(Some(group.to_owned()));
     }
     resource.clone_into(&mut path.resource);
     name.clone_into(&mut path.name);

@@ -93,6 +93,18 @@ pub struct ScalePaths {
     pub label_selector: Option<String>,
 }
 
+/// The same verbs, in the order in which custom resources list them.
+const CUSTOM_VERBS: [&str; 8] = [
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "create",
+    "update",
+    "watch",
+];
+
 /// What is particular to a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
@@ -155,6 +167,7 @@ impl Resource {
             Behaviour::Review => &["create"],
             // Namespaces go one at a time.
             Behaviour::Namespace => &["create", "delete", "get", "list", "patch", "update", "watch"],
+            Behaviour::Custom => &CUSTOM_VERBS,
             _ => &STORED_VERBS,
         }
     }

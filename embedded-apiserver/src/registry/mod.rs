@@ -28,6 +28,28 @@ pub fn storage_name(group: &str, plural: &str) -> String {
 /// The name under which custom resource definitions are stored.
 pub const DEFINITIONS: &str = "customresourcedefinitions.apiextensions.k8s.io";
 
+/// The order of the built-in groups in discovery (kube-apiserver's priorities of API services).
+const GROUP_ORDER: [&str; 18] = [
+    "",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+];
+
 /// The resources at one moment.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -101,6 +123,11 @@ impl Snapshot {
             versions.sort_by_key(|version| std::cmp::Reverse(custom::version_priority(version)));
         }
         groups.retain(|(_, versions)| !versions.is_empty());
+        // Stable: custom groups keep their order, after all others.
+        groups.sort_by_key(|(group, _)| {
+            let place = GROUP_ORDER.iter().position(|known| known == group);
+            place.unwrap_or(GROUP_ORDER.len())
+        });
         groups
     }
 }

@@ -280,6 +280,9 @@ pub async fn carry_out(core: &Arc<Core>, verb: Verb, request: Request) -> Result
         "eviction" => request.resource.behaviour == crate::registry::Behaviour::Pod,
         _ => false,
     };
+    if !has_subresource && request.resource.custom.is_some() {
+        return Err(ApiError::not_found(request.subject(&request.name)));
+    }
     if !has_subresource {
         return Err(ApiError::no_such_resource());
     }

@@ -12,7 +12,7 @@ use kube::client::Body;
 use serde_json::{Map, Value, json};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::case::{Case, Piece, Step, Until};
+use crate::case::{Case, How, Piece, Step, Until};
 use crate::normal;
 use crate::server::Server;
 
@@ -247,7 +247,7 @@ impl<'a> Player<'a> {
                 json!({
                     "code": code,
                     "headers": self.headers(&headers, step),
-                    "body": normal::body(body, &self.kept, &step.compare),
+                    "body": normal::body(body, &self.kept, &self.how(step)),
                 })
             };
             return Ok(Seen {
@@ -255,6 +255,15 @@ impl<'a> Player<'a> {
                 answer,
             });
         }
+    }
+
+    /// How a step's answer is compared, with the variables filled in.
+    fn how(&self, step: &Step) -> How {
+        let mut how = step.compare.clone();
+        for select in &mut how.select {
+            select.within = select.within.iter().map(|value| self.fill(value)).collect();
+        }
+        how
     }
 
     fn holds(&self, until: &Until, code: u16, body: &Value) -> bool {
@@ -352,7 +361,7 @@ impl<'a> Player<'a> {
                 answer: json!({
                     "code": code,
                     "headers": self.headers(&headers, step),
-                    "body": normal::body(body, &self.kept, &step.compare),
+                    "body": normal::body(body, &self.kept, &self.how(step)),
                 }),
             });
         }
@@ -401,7 +410,7 @@ impl<'a> Player<'a> {
             self.variables.insert(name.clone(), found.clone());
             self.kept.insert(name.clone(), found);
         }
-        let events = normal::body(events.into(), &self.kept, &step.compare);
+        let events = normal::body(events.into(), &self.kept, &self.how(step));
         Ok(Seen {
             request,
             answer: json!({ "events": events, "ended": ended }),
