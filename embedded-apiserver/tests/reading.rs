@@ -226,7 +226,7 @@ async fn discovery_speaks_both_dialects() {
         .iter()
         .map(|entry| entry["name"].as_str().unwrap())
         .collect();
-    assert_eq!(names, ["widgets", "widgets/scale", "widgets/status"]);
+    assert_eq!(names, ["widgets", "widgets/status", "widgets/scale"]);
     assert_eq!(plain["resources"][0]["shortNames"], json!(["wd"]));
     let group = client.get("/apis/example.com").await.body;
     assert_eq!(group["preferredVersion"]["version"], "v1");
