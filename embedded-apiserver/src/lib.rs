@@ -15,6 +15,7 @@
 //! ```
 
 pub mod access;
+mod deep;
 mod http;
 mod lifecycle;
 mod registry;

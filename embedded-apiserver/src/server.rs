@@ -12,6 +12,7 @@ use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::access::User;
+use crate::deep::Carried;
 use crate::http::{Body, Handler};
 use crate::lifecycle::{self, Queue};
 use crate::registry::Registry;
@@ -110,9 +111,9 @@ impl Builder {
                 .await
                 .map_err(StartError::Namespaces)?;
         }
-        lifecycle::resume(&core).await;
+        Carried::new(lifecycle::resume(&core)).await;
         let shutdown = CancellationToken::new();
-        tokio::spawn(lifecycle::run(Arc::clone(&core), shutdown.clone()));
+        tokio::spawn(Carried::new(lifecycle::run(Arc::clone(&core), shutdown.clone())));
         Ok(ApiServer {
             inner: Arc::new(Inner {
                 handler: Arc::new(Handler::new(core)),

@@ -25,6 +25,7 @@ pub use body::Body;
 use path::{ResourcePath, Route};
 
 use crate::access::{Attributes, User, authorize, is_public};
+use crate::deep::{self, Carried};
 use crate::registry::Snapshot;
 use crate::rest::{self, ApiError, BodyFormat, Core, Verb};
 use crate::table::IncludeObject;
@@ -57,7 +58,7 @@ impl Handler {
     {
         let text = negotiate::refusal(request.headers());
         // The last resort: a bug ends one request, not the connection.
-        let answered = AssertUnwindSafe(self.respond(user, request)).catch_unwind().await;
+        let answered = AssertUnwindSafe(Carried::new(self.respond(user, request))).catch_unwind().await;
         match answered.unwrap_or_else(|_| Err(ApiError::internal("the request ended in a bug of the server"))) {
             Ok(response) => response,
             Err(error) => {
@@ -226,8 +227,7 @@ impl Handler {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let mutates = !matches!(head.method, Method::GET | Method::HEAD);
-        let options = path::options(query, mutates)?;
+        let options = path::options(query)?;
         let verb = path::verb(&head.method, &place, &options)?;
         let attributes = Attributes {
             verb: verb.name().to_owned(),
@@ -298,7 +298,8 @@ impl Handler {
         let answer = if verb.mutates() {
             // A task of its own: what was begun is finished, even if the client goes away, and a bug that panics
             // ends this request alone.
-            tokio::spawn(async move { rest::carry_out(&core, verb, request).await })
+            deep::look(&request.body);
+            tokio::spawn(Carried::new(async move { rest::carry_out(&core, verb, request).await }))
                 .await
                 .map_err(|_| ApiError::internal("the request ended in a bug of the server"))??
         } else {

@@ -3,7 +3,8 @@
 use http::Method;
 
 use crate::rest::number::parse_integer;
-use crate::rest::{ApiError, FieldValidation, Options, Verb, cause};
+use crate::rest::{ApiError, Options, Verb};
+use crate::schema::go_quote;
 
 /// A path, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -200,42 +201,21 @@ pub fn verb(method: &Method, path: &ResourcePath, options: &Options) -> Result<V
 }
 
 /// Reads the query parameters of a request to a resource.
-pub fn options(query: &[(String, String)], mutates: bool) -> Result<Options, ApiError> {
+pub fn options(query: &[(String, String)]) -> Result<Options, ApiError> {
     let mut options = Options::default();
     for (place, (name, value)) in query.iter().enumerate() {
-        // Of several values the first counts.
-        if query.iter().take(place).any(|(before, _)| before == name) {
+        // Of several values the first counts, but of `dryRun` all.
+        if name != "dryRun" && query.iter().take(place).any(|(before, _)| before == name) {
             continue;
         }
         match name.as_str() {
-            "dryRun" if value == "All" => options.dry_run = true,
             "dryRun" => {
-                let message = format!("Unsupported value: {value:?}: supported values: \"All\"");
-                return Err(unsupported("dryRun", message));
+                options.dry_run = true;
+                options.dry_run_values.push(value.clone());
             }
-            "fieldManager" => {
-                if value.len() > 128 {
-                    return Err(unsupported(
-                        "fieldManager",
-                        "Too long: may not be more than 128 bytes".to_owned(),
-                    ));
-                }
-                options.field_manager = Some(value.clone());
-            }
-            "fieldValidation" => {
-                options.field_validation = match value.as_str() {
-                    "Ignore" => FieldValidation::Ignore,
-                    "" | "Warn" => FieldValidation::Warn,
-                    "Strict" => FieldValidation::Strict,
-                    _ if mutates => {
-                        let message =
-                            format!("Unsupported value: {value:?}: supported values: \"Ignore\", \"Strict\", \"Warn\"");
-                        return Err(unsupported("fieldValidation", message));
-                    }
-                    _ => FieldValidation::default(),
-                };
-            }
-            "force" => options.force = truth(value),
+            "fieldManager" => options.field_manager = Some(value.clone()),
+            "fieldValidation" => options.field_validation.clone_from(value),
+            "force" => options.force = Some(truth(value)),
             "labelSelector" => options.label_selector.clone_from(value),
             "fieldSelector" => options.field_selector.clone_from(value),
             "limit" => options.limit = usize::try_from(number(value)?).unwrap_or_default(),
@@ -248,14 +228,51 @@ pub fn options(query: &[(String, String)], mutates: bool) -> Result<Options, Api
             "timeoutSeconds" => options.timeout_seconds = Some(number(value)?),
             "propagationPolicy" if !value.is_empty() => options.propagation_policy = Some(value.clone()),
             "orphanDependents" if !value.is_empty() => options.orphan_dependents = Some(truth(value)),
+            "timeout" => duration(value).map_err(|problem| {
+                ApiError::bad_request(format!("invalid timeout specified in the request URL - {problem}"))
+            })?,
             _ => {}
         }
     }
     Ok(options)
 }
 
-fn unsupported(field: &str, message: String) -> ApiError {
-    ApiError::invalid_options("Options", &[cause("FieldValueNotSupported", field, message)])
+/// Refuses what Go's `time.ParseDuration` refuses.
+fn duration(text: &str) -> Result<(), String> {
+    let invalid = || format!("time: invalid duration {}", go_quote(text));
+    let mut rest = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if rest == "0" || text.is_empty() {
+        return Ok(());
+    }
+    if rest.is_empty() {
+        return Err(invalid());
+    }
+    while !rest.is_empty() {
+        let number_end = rest
+            .find(|letter: char| !letter.is_ascii_digit() && letter != '.')
+            .unwrap_or(rest.len());
+        let (number, after) = rest.split_at(number_end);
+        if number.parse::<f64>().is_err() {
+            return Err(invalid());
+        }
+        let unit_end = after
+            .find(|letter: char| letter.is_ascii_digit() || letter == '.')
+            .unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_end);
+        match unit {
+            "" => return Err(format!("time: missing unit in duration {}", go_quote(text))),
+            "ns" | "us" | "µs" | "μs" | "ms" | "s" | "m" | "h" => {}
+            _ => {
+                return Err(format!(
+                    "time: unknown unit {} in duration {}",
+                    go_quote(unit),
+                    go_quote(text)
+                ));
+            }
+        }
+        rest = after;
+    }
+    Ok(())
 }
 
 /// As the real server reads booleans: present and not `false` or `0`.

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::body::Body;
 use super::negotiate::{Accepted, Shape, Text};
+use crate::deep::{self, Carried};
 use crate::registry::Resource;
 use crate::rest::{Answer, ApiError, ListReply, Reply, Watch, WatchEvent, WatchKind};
 use crate::table::{self, IncludeObject};
@@ -44,7 +45,7 @@ pub fn json_bytes(code: u16, bytes: Bytes, text: Text) -> Response<Body> {
 }
 
 fn yaml(json: &Bytes) -> Bytes {
-    let value: Value = serde_json::from_slice(json).unwrap_or_default();
+    let value = deep::parse(json).unwrap_or_default();
     serde_saphyr::to_string(&value).unwrap_or_default().into()
 }
 
@@ -114,7 +115,7 @@ fn warning_header(text: &str) -> String {
 }
 
 fn parse(bytes: &Bytes) -> Result<Value, ApiError> {
-    serde_json::from_slice(bytes).map_err(ApiError::internal)
+    deep::parse(bytes).map_err(ApiError::internal)
 }
 
 fn reshape(bytes: &Bytes, form: Form<'_>, shape: Shape) -> Result<Value, ApiError> {
@@ -299,7 +300,8 @@ fn stream(watch: Watch, form: Form<'_>) -> Response<Body> {
         include_object: form.include_object,
         columns_sent: false,
     };
-    let pieces = futures::stream::unfold(state, |mut state| async move {
+    let pieces = futures::stream::unfold(state, |mut state| {
+        Carried::new(async move {
         let first = state.watch.next().await?;
         if state.accepted.shape == Shape::MetadataList && first.kind != WatchKind::Error {
             // An event is no list: the real server ends here too.
@@ -313,6 +315,7 @@ fn stream(watch: Watch, form: Form<'_>) -> Response<Body> {
             state.write(&event, &mut piece);
         }
         Some((piece.freeze(), state))
+        })
     });
     let mut response = Response::new(Body::stream(pieces));
     let headers = response.headers_mut();

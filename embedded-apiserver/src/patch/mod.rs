@@ -3,14 +3,15 @@
 //! For: pure functions from an object and a patch to the patched object. Not for: defaulting, validation or conflicts
 //! of resource versions, which the caller does on the result.
 
+mod json;
 mod strategic;
 #[cfg(test)]
 mod tests;
 
-pub use strategic::strategic_merge_patch;
+pub use json::json_patch;
+pub use strategic::{shown, strategic_merge_patch};
 
-use crate::schema::{DecodeError, MAX_DEPTH, decode_strict};
-use json_patch::PatchOperation;
+use crate::schema::{DecodeError, decode_strict};
 use serde_json::{Map, Value};
 
 /// Why a patch was not applied, with the reason and code that the real server answers.
@@ -30,9 +31,9 @@ pub enum PatchError {
     /// The patch has too many operations: 413, reason `RequestEntityTooLarge`.
     #[error("Request entity too large: {0}")]
     TooLarge(String),
-    /// The patch does not say which list element it means: 500, reason `InternalError`, as the real server answers.
-    #[error("Internal error occurred: {0}")]
-    Internal(String),
+    /// The patch contradicts itself or the object's lists: 500 without a reason, as the real server answers.
+    #[error("{0}")]
+    Unclassified(String),
 }
 
 impl PatchError {
@@ -42,7 +43,7 @@ impl PatchError {
             Self::BadRequest(_) => 400,
             Self::Invalid { .. } => 422,
             Self::TooLarge(_) => 413,
-            Self::Internal(_) => 500,
+            Self::Unclassified(_) => 500,
         }
     }
 
@@ -52,7 +53,7 @@ impl PatchError {
             Self::BadRequest(_) => "BadRequest",
             Self::Invalid { .. } => "Invalid",
             Self::TooLarge(_) => "RequestEntityTooLarge",
-            Self::Internal(_) => "InternalError",
+            Self::Unclassified(_) => "",
         }
     }
 
@@ -72,139 +73,56 @@ pub struct Patched {
     pub strict_findings: Vec<String>,
 }
 
-/// The most operations of a JSON patch.
-const MAX_OPERATIONS: usize = 10_000;
-
-/// How many bytes `copy` operations may add together: as much as a request may have.
-const MAX_COPIED_BYTES: usize = 3 * 1024 * 1024;
-
-/// Applies an RFC 6902 patch.
-pub fn json_patch(live: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
-    let (decoded, findings) = decode_strict(patch).map_err(decoding)?;
-    let Value::Array(entries) = &decoded else {
-        let found = go_kind(&decoded);
-        return Err(PatchError::BadRequest(format!(
-            "error decoding patch: json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp"
-        )));
-    };
-    if entries.len() > MAX_OPERATIONS {
-        return Err(PatchError::TooLarge(format!(
-            "The allowed maximum operations in a JSON patch is {MAX_OPERATIONS}, got {}",
-            entries.len()
-        )));
-    }
-    let mut object = live.clone();
-    let mut copied = 0;
-    for entry in entries {
-        if !entry.is_object() {
-            let found = go_kind(entry);
-            return Err(PatchError::BadRequest(format!(
-                "error decoding patch: json: cannot unmarshal {found} into Go value of type handlers.jsonPatchOp"
-            )));
-        }
-        // An operation that is none (unknown `op`, no path) fails like one that does not fit.
-        let operation: PatchOperation = serde_json::from_value(entry.clone()).map_err(PatchError::invalid)?;
-        bound(&object, &operation, &mut copied)?;
-        json_patch::patch(&mut object, std::slice::from_ref(&operation)).map_err(PatchError::invalid)?;
-    }
-    let strict_findings = findings
-        .into_iter()
-        .map(|finding| format!("json patch {finding}"))
-        .collect();
-    Ok(Patched {
-        object,
-        strict_findings,
-    })
-}
-
-/// Refuses operations that would make the object too deep or, by copying, too large.
-fn bound(object: &Value, operation: &PatchOperation, copied: &mut usize) -> Result<(), PatchError> {
-    let inserted = match operation {
-        PatchOperation::Add(add) => Some(&add.value),
-        PatchOperation::Replace(replace) => Some(&replace.value),
-        PatchOperation::Copy(copy) => {
-            let value = copy.from.resolve(object).ok();
-            *copied += value.map_or(0, size);
-            if *copied > MAX_COPIED_BYTES {
-                return Err(PatchError::invalid(format!(
-                    "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the \
-                     limit {MAX_COPIED_BYTES}"
-                )));
-            }
-            value
-        }
-        PatchOperation::Move(mv) => mv.from.resolve(object).ok(),
-        PatchOperation::Remove(_) | PatchOperation::Test(_) => None,
-    };
-    if inserted.is_some_and(|value| operation.path().count() + depth(value) > MAX_DEPTH) {
-        return Err(PatchError::invalid("exceeded max depth"));
-    }
-    Ok(())
-}
-
-fn depth(value: &Value) -> usize {
-    match value {
-        Value::Object(map) => 1 + map.values().map(depth).max().unwrap_or(0),
-        Value::Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
-        _ => 0,
-    }
-}
-
-fn size(value: &Value) -> usize {
-    match value {
-        Value::Object(map) => {
-            2 + map
-                .iter()
-                .map(|(key, value)| key.len() + 4 + size(value))
-                .sum::<usize>()
-        }
-        Value::Array(items) => 2 + items.iter().map(|value| 1 + size(value)).sum::<usize>(),
-        Value::String(text) => text.len() + 2,
-        _ => 5,
-    }
-}
-
 /// Applies an RFC 7386 merge patch.
 pub fn merge_patch(live: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
-    let (patch, strict_findings) = decode_map(patch)?;
-    let mut object = live.clone();
-    merge(&mut object, Value::Object(patch));
+    let (patch, strict_findings) = match decode_strict(patch).map_err(decoding)? {
+        (Value::Object(map), findings) => (map, findings),
+        (Value::Null, _) => return Err(PatchError::BadRequest("Invalid JSON Patch".to_owned())),
+        (other, _) => return Err(PatchError::BadRequest(format!("error decoding patch: {}", no_map(&other)))),
+    };
+    let mut object = live.as_object().cloned().unwrap_or_default();
+    merge(&mut object, patch);
     Ok(Patched {
-        object,
+        object: Value::Object(object),
         strict_findings,
     })
 }
 
-fn merge(target: &mut Value, patch: Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    if let Value::Object(target) = target {
-        for (key, value) in patch {
-            if value.is_null() {
-                target.remove(&key);
-            } else {
-                merge(target.entry(key).or_insert(Value::Null), value);
+fn merge(target: &mut Map<String, Value>, patch: Map<String, Value>) {
+    for (key, value) in patch {
+        if value.is_null() {
+            target.remove(&key);
+            continue;
+        }
+        match (target.get_mut(&key), value) {
+            (Some(Value::Object(before)), Value::Object(value)) => merge(before, value),
+            // As the real server's library has it: nulls in lists stay only where a map was before.
+            (Some(Value::Object(_)), value @ Value::Array(_)) => {
+                target.insert(key, value);
+            }
+            (_, mut value) => {
+                prune(&mut value);
+                target.insert(key, value);
             }
         }
     }
 }
 
-/// Decodes a patch that must be an object.
-fn decode_map(patch: &[u8]) -> Result<(Map<String, Value>, Vec<String>), PatchError> {
-    match decode_strict(patch).map_err(decoding)? {
-        (Value::Object(map), findings) => Ok((map, findings)),
-        // As encoding/json: null leaves the map empty.
-        (Value::Null, findings) => Ok((Map::new(), findings)),
-        (other, _) => Err(PatchError::BadRequest(format!(
-            "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-            go_kind(&other)
-        ))),
+/// Takes out members that are null; elements of lists stay.
+fn prune(value: &mut Value) {
+    match value {
+        Value::Object(map) => {
+            map.retain(|_, value| !value.is_null());
+            map.values_mut().for_each(prune);
+        }
+        Value::Array(items) => items.iter_mut().for_each(prune),
+        _ => {}
     }
+}
+
+fn no_map(value: &Value) -> String {
+    let found = go_kind(value);
+    format!("json: cannot unmarshal {found} into Go value of type map[string]interface {{}}")
 }
 
 fn decoding(error: DecodeError) -> PatchError {

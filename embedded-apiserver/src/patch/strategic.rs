@@ -3,8 +3,8 @@
 //! For: `kubectl apply`, `edit` and `patch` on built-in kinds. Not for: custom resources, which the real server refuses
 //! this patch for too.
 
-use super::{PatchError, Patched, decode_map};
-use crate::schema::{Node, NodeId, Schema};
+use super::{PatchError, Patched, no_map};
+use crate::schema::{Node, NodeId, Schema, decode_strict};
 use serde_json::{Map, Value};
 
 const DIRECTIVE: &str = "$patch";
@@ -22,6 +22,20 @@ pub fn strategic_merge_patch(live: &Value, patch: &[u8], schema: &Schema) -> Res
         object: Value::Object(object),
         strict_findings,
     })
+}
+
+/// Decodes a strategic merge patch, in which null stands for an empty one.
+fn decode_map(patch: &[u8]) -> Result<(Map<String, Value>, Vec<String>), PatchError> {
+    match decode_strict(patch).map_err(|error| PatchError::BadRequest(error.to_string()))? {
+        (Value::Object(map), findings) => Ok((map, findings)),
+        (Value::Null, findings) => Ok((Map::new(), findings)),
+        (other, _) => Err(PatchError::BadRequest(no_map(&other))),
+    }
+}
+
+/// A patch as errors show it: as Go's `%v` prints maps; none if it is no patch.
+pub fn shown(patch: &[u8]) -> Option<String> {
+    decode_map(patch).ok().map(|(patch, _)| go_map(&patch))
 }
 
 struct Merger<'schema> {
@@ -53,7 +67,9 @@ impl<'schema> Merger<'schema> {
         let node = self.node(id);
         for (key, value) in patch {
             if let Some(field) = key.strip_prefix(DELETE_FROM_LIST) {
-                delete_from_list(&mut original, field, &value)?;
+                if let (Some(Value::Array(items)), Value::Array(gone)) = (original.get_mut(field), &value) {
+                    items.retain(|item| !gone.contains(item));
+                }
                 continue;
             }
             if value.is_null() {
@@ -89,29 +105,20 @@ impl<'schema> Merger<'schema> {
             .collect();
         for key in orders {
             let field = key[ELEMENT_ORDER.len()..].to_owned();
-            let Some(Value::Array(order)) = patch.remove(&key) else {
-                return Err(PatchError::Internal(
-                    "expected a []interface {}, but received a different type".to_owned(),
-                ));
-            };
+            let order = list_of(patch.remove(&key).unwrap_or_default())?;
             let child = self.node(id).and_then(|node| node.child(&field));
             let merge_key = self.node(child).and_then(|node| node.patch_merge_key.as_deref());
-            let (server, patched) = (original.remove(&field), patch.remove(&field));
-            if let Some(Value::Array(patched)) = &patched {
+            let server = original.remove(&field).map(list_of).transpose()?;
+            let patched = patch.remove(&field).map(list_of).transpose()?;
+            if let Some(patched) = &patched {
                 consistent(patched, &order, merge_key)?;
             }
-            let server_order = server.as_ref().and_then(Value::as_array).cloned().unwrap_or_default();
+            let server_order = server.clone().unwrap_or_default();
             let merged = match (server, patched) {
-                (None | Some(Value::Null), None) => continue,
-                (Some(Value::Array(server)), None) => server,
-                (None | Some(Value::Null), Some(patched)) => match without_directives(patched) {
-                    Some(Value::Array(items)) => items,
-                    _ => return Err(not_a_list()),
-                },
-                (Some(Value::Array(server)), Some(Value::Array(patched))) => {
-                    self.list_or_replace(server, patched, child)?
-                }
-                _ => return Err(not_a_list()),
+                (None, None) => continue,
+                (Some(server), None) => server,
+                (None, Some(patched)) => patched.into_iter().filter_map(without_directives).collect(),
+                (Some(server), Some(patched)) => self.list_or_replace(server, patched, child)?,
             };
             original.insert(field, Value::Array(in_order(merged, &order, &server_order, merge_key)));
         }
@@ -131,6 +138,7 @@ impl<'schema> Merger<'schema> {
     }
 
     fn list(&self, original: Vec<Value>, patch: Vec<Value>, node: &Node) -> Result<Vec<Value>, PatchError> {
+        same_types(&original, &patch)?;
         let Some(merge_key) = node.patch_merge_key.as_deref() else {
             let server_order = original.clone();
             let mut merged: Vec<Value> = Vec::with_capacity(original.len() + patch.len());
@@ -146,9 +154,9 @@ impl<'schema> Merger<'schema> {
         let mut replace = false;
         for item in patch {
             let Value::Object(element) = item else {
-                return Err(PatchError::BadRequest(
-                    "invalid patch format of primitive list".to_owned(),
-                ));
+                return Err(PatchError::Unclassified(format!(
+                    "cannot merge lists without merge key for {merge_key}"
+                )));
             };
             match element.get(DIRECTIVE).map(|directive| directive.as_str()) {
                 None => plain.push(element),
@@ -160,7 +168,7 @@ impl<'schema> Merger<'schema> {
                 }
                 Some(Some("replace")) => replace = true,
                 Some(Some("merge")) => {
-                    return Err(PatchError::Internal(
+                    return Err(PatchError::Unclassified(
                         "merging lists cannot yet be specified in the patch".to_owned(),
                     ));
                 }
@@ -202,26 +210,56 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &mut Map<String, Value>
         return Err(PatchError::BadRequest("invalid patch format of retainKeys".to_owned()));
     };
     let retained = |key: &String| keys.iter().any(|kept| kept == key.as_str());
+    let directs = |key: &str| key.starts_with(DELETE_FROM_LIST) || key.starts_with(ELEMENT_ORDER);
     if patch
         .iter()
-        .any(|(key, value)| !key.starts_with('$') && !value.is_null() && !retained(key))
+        .any(|(key, value)| !directs(key) && !value.is_null() && !retained(key))
     {
-        return Err(PatchError::invalid("patch content doesn't match retainKeys list"));
+        return Err(PatchError::BadRequest("invalid patch format of retainKeys".to_owned()));
     }
     original.retain(|key, _| retained(key));
     Ok(())
 }
 
-fn delete_from_list(original: &mut Map<String, Value>, field: &str, gone: &Value) -> Result<(), PatchError> {
-    let Value::Array(gone) = gone else {
-        return Err(PatchError::BadRequest(
-            "invalid patch format of primitive list".to_owned(),
-        ));
-    };
-    if let Some(Value::Array(items)) = original.get_mut(field) {
-        items.retain(|item| !gone.contains(item));
+/// A list; anything else is refused.
+fn list_of(value: Value) -> Result<Vec<Value>, PatchError> {
+    match value {
+        Value::Array(items) => Ok(items),
+        other => Err(PatchError::Unclassified(format!(
+            "expected a []interface {{}}, but received a {}",
+            go_type(&other)
+        ))),
     }
-    Ok(())
+}
+
+/// A type as Go prints it.
+fn go_type(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "%!s(<nil>)",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => "[]interface {}",
+        Value::Object(_) => "map[string]interface {}",
+    }
+}
+
+/// The elements of lists that are merged must be all of one type.
+fn same_types(original: &[Value], patch: &[Value]) -> Result<(), PatchError> {
+    let mut types = original.iter().chain(patch).map(go_type);
+    let Some(first) = types.next() else { return Ok(()) };
+    if first == "[]interface {}" {
+        return Err(PatchError::invalid("lists of lists are not supported"));
+    }
+    if types.all(|other| other == first) {
+        return Ok(());
+    }
+    let lists = [original, patch].map(|list| go_print(&Value::Array(list.to_vec())));
+    Err(PatchError::Unclassified(format!(
+        "list element types are not identical: [{}]",
+        lists.join(" ")
+    )))
 }
 
 /// The identity of a list element: its merge key's value, or itself.
@@ -269,6 +307,9 @@ fn in_order(merged: Vec<Value>, patch_order: &[Value], server_order: &[Value], m
 
 /// The elements of the patch must come in the order that it declares.
 fn consistent(patch: &[Value], order: &[Value], merge_key: Option<&str>) -> Result<(), PatchError> {
+    if order.is_empty() {
+        return Ok(());
+    }
     let mut next = 0;
     for item in patch {
         if item
@@ -280,9 +321,10 @@ fn consistent(patch: &[Value], order: &[Value], merge_key: Option<&str>) -> Resu
         match position(&order[next.min(order.len())..], item, merge_key) {
             Some(offset) => next += offset + 1,
             None => {
-                return Err(PatchError::BadRequest(
-                    "invalid patch format of setElementOrder list".to_owned(),
-                ));
+                let [patch, order] = [patch, order].map(|list| go_print(&Value::Array(list.to_vec())));
+                return Err(PatchError::Unclassified(format!(
+                    "The order in patch list:\n{patch}\n doesn't match $setElementOrder list:\n{order}\n"
+                )));
             }
         }
     }
@@ -297,6 +339,7 @@ fn without_nulls(value: Value) -> Value {
                 .map(|(key, value)| (key, without_nulls(value)))
                 .collect(),
         ),
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
         other => other,
     }
 }
@@ -310,9 +353,6 @@ fn without_directives(value: Value) -> Option<Value> {
             }
             Some(Value::Object(
                 map.into_iter()
-                    .filter(|(key, _)| {
-                        key != RETAIN_KEYS && !key.starts_with(ELEMENT_ORDER) && !key.starts_with(DELETE_FROM_LIST)
-                    })
                     .filter_map(|(key, value)| without_directives(value).map(|value| (key, value)))
                     .collect(),
             ))
@@ -322,12 +362,8 @@ fn without_directives(value: Value) -> Option<Value> {
     }
 }
 
-fn not_a_list() -> PatchError {
-    PatchError::Internal("expected a []interface {}, but received a different type".to_owned())
-}
-
 fn no_merge_key(element: &Map<String, Value>, merge_key: &str) -> PatchError {
-    PatchError::Internal(format!(
+    PatchError::Unclassified(format!(
         "map: {} does not contain declared merge key: {merge_key}",
         go_map(element)
     ))
@@ -335,23 +371,24 @@ fn no_merge_key(element: &Map<String, Value>, merge_key: &str) -> PatchError {
 
 fn unknown_directive(directive: &Value, map: &Map<String, Value>) -> PatchError {
     let name = directive.as_str().map_or_else(|| directive.to_string(), str::to_owned);
-    PatchError::Internal(format!("unknown patch type: {name} in map: {}", go_map(map)))
+    PatchError::Unclassified(format!("unknown patch type: {name} in map: {}", go_map(map)))
 }
 
 /// A map as Go's `%v` prints it.
 fn go_map(map: &Map<String, Value>) -> String {
-    fn print(value: &Value) -> String {
-        match value {
-            Value::String(text) => text.clone(),
-            Value::Null => "<nil>".to_owned(),
-            Value::Array(items) => format!("[{}]", items.iter().map(print).collect::<Vec<_>>().join(" ")),
-            Value::Object(map) => go_map(map),
-            other => other.to_string(),
-        }
-    }
     let members: Vec<String> = map
         .iter()
-        .map(|(key, value)| format!("{key}:{}", print(value)))
+        .map(|(key, value)| format!("{key}:{}", go_print(value)))
         .collect();
     format!("map[{}]", members.join(" "))
+}
+
+fn go_print(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "<nil>".to_owned(),
+        Value::Array(items) => format!("[{}]", items.iter().map(go_print).collect::<Vec<_>>().join(" ")),
+        Value::Object(map) => go_map(map),
+        other => other.to_string(),
+    }
 }

@@ -289,6 +289,11 @@ impl Row {
     }
 }
 
+/// Whether a built-in group has a kind.
+pub fn is_built_in_kind(group: &str, kind: &str) -> bool {
+    ROWS.iter().any(|row| row.group == group && row.kind == kind)
+}
+
 /// All built-in resources, in the order of discovery.
 pub(super) fn resources() -> Vec<Resource> {
     ROWS.iter().map(Row::resource).collect()

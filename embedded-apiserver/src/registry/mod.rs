@@ -12,6 +12,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 use serde_json::Value;
 
+pub use builtin::is_built_in_kind;
 pub use definition::{Behaviour, Resource, ScalePaths, Version};
 
 use crate::storage::{Store, Stored};

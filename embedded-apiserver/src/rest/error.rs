@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::patch::PatchError;
-use crate::schema::{Cause, aggregate};
+use crate::schema::{Cause, aggregate, go_quote};
 use crate::storage::RevisionError;
 
 /// A refusal: what becomes a `Status` object with its HTTP code.
@@ -99,7 +99,7 @@ impl ApiError {
         let message = if subject.name.is_empty() {
             format!("{} is forbidden: {why}", subject.qualified())
         } else {
-            format!("{} {:?} is forbidden: {why}", subject.qualified(), subject.name)
+            format!("{} {} is forbidden: {why}", subject.qualified(), go_quote(subject.name))
         };
         Self::about(403, "Forbidden", subject, message)
     }
@@ -115,7 +115,7 @@ impl ApiError {
 
     /// 404 for an object.
     pub fn not_found(subject: Subject<'_>) -> Self {
-        let message = format!("{} {:?} not found", subject.qualified(), subject.name);
+        let message = format!("{} {} not found", subject.qualified(), go_quote(subject.name));
         Self::about(404, "NotFound", subject, message)
     }
 
@@ -154,7 +154,7 @@ impl ApiError {
 
     /// 409: the name is taken.
     pub fn already_exists(subject: Subject<'_>) -> Self {
-        let message = format!("{} {:?} already exists", subject.qualified(), subject.name);
+        let message = format!("{} {} already exists", subject.qualified(), go_quote(subject.name));
         Self::about(409, "AlreadyExists", subject, message)
     }
 
@@ -169,9 +169,9 @@ impl ApiError {
     /// 409 with the reason why.
     pub fn conflict(subject: Subject<'_>, why: &str) -> Self {
         let message = format!(
-            "Operation cannot be fulfilled on {} {:?}: {why}",
+            "Operation cannot be fulfilled on {} {}: {why}",
             subject.qualified(),
-            subject.name
+            go_quote(subject.name)
         );
         Self::about(409, "Conflict", subject, message)
     }
@@ -194,28 +194,39 @@ impl ApiError {
 
     /// 413.
     pub fn too_large(limit: usize) -> Self {
-        Self::new(
-            413,
-            "RequestEntityTooLarge",
-            format!("Request entity too large: limit is {limit}"),
-        )
+        Self {
+            details: Value::Null,
+            ..Self::new(
+                413,
+                "RequestEntityTooLarge",
+                format!("Request entity too large: limit is {limit}"),
+            )
+        }
     }
 
     /// 415.
     pub fn unsupported_media_type(accepted: &str) -> Self {
-        Self::new(
-            415,
-            "UnsupportedMediaType",
-            format!("the body of the request was in an unknown format - accepted media types include: {accepted}"),
-        )
+        Self {
+            details: Value::Null,
+            ..Self::new(
+                415,
+                "UnsupportedMediaType",
+                format!("the body of the request was in an unknown format - accepted media types include: {accepted}"),
+            )
+        }
+    }
+
+    /// 415 of a path that takes no such patch.
+    pub fn unsupported_patch() -> Self {
+        Self::new(415, "UnsupportedMediaType", "415: Unsupported Media Type")
     }
 
     /// 422: the object breaks its schema or its rules.
     pub fn invalid(subject: Subject<'_>, causes: &[Cause]) -> Self {
         let message = format!(
-            "{} {:?} is invalid: {}",
+            "{} {} is invalid: {}",
             subject.qualified(),
-            subject.name,
+            go_quote(subject.name),
             aggregate(causes)
         );
         let mut details = subject.details();
@@ -332,7 +343,7 @@ impl From<PatchError> for ApiError {
     fn from(error: PatchError) -> Self {
         let reason = error.reason();
         Self {
-            details: Value::Null,
+            details: if error.code() == 422 { json!({}) } else { Value::Null },
             ..Self::new(error.code(), reason, error.to_string())
         }
     }

@@ -3,11 +3,13 @@
 mod bookmark;
 mod continuation;
 mod convert;
+mod decode;
 mod delete;
 mod error;
 mod list;
 pub mod number;
 mod object;
+mod options;
 mod patch;
 mod prepare;
 mod review;
@@ -78,17 +80,30 @@ pub enum FieldValidation {
     Strict,
 }
 
+impl FieldValidation {
+    /// By its name.
+    pub fn named(name: &str) -> Self {
+        match name {
+            "Ignore" => Self::Ignore,
+            "Strict" => Self::Strict,
+            _ => Self::Warn,
+        }
+    }
+}
+
 /// The query parameters of a request, read.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// `dryRun=All`: do everything but the write.
+    /// `dryRun`: do everything but the write.
     pub dry_run: bool,
+    /// The values of `dryRun`; the only one there is is `All`.
+    pub dry_run_values: Vec<String>,
     /// `fieldManager`.
     pub field_manager: Option<String>,
-    /// `fieldValidation`.
-    pub field_validation: FieldValidation,
+    /// `fieldValidation`, as it was given.
+    pub field_validation: String,
     /// `force`, for applies.
-    pub force: bool,
+    pub force: Option<bool>,
     /// `labelSelector`.
     pub label_selector: String,
     /// `fieldSelector`.
@@ -295,6 +310,7 @@ pub async fn carry_out(core: &Arc<Core>, verb: Verb, request: Request) -> Result
     if !supported {
         return Err(ApiError::method_not_allowed());
     }
+    options::check(verb, request.format, &request.options)?;
     let reply = match (request.subresource.as_str(), verb) {
         ("scale", Verb::Get) => scale::get(core, &request)?,
         ("scale", _) => scale::change(core, &request).await?,

@@ -6,9 +6,10 @@ use serde_json::Value;
 
 use super::object::{metadata_text, set_field, set_metadata};
 use super::write::{create_object, replace};
-use super::{ApiError, BodyFormat, Core, Reply, Request, cause, prepare};
+use super::{ApiError, BodyFormat, Core, Reply, Request, Subject, cause, decode, prepare};
 use crate::managed_fields::{self, ApplyError};
 use crate::patch;
+use crate::schema::go_quote;
 
 const FOR_CUSTOM: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
@@ -17,32 +18,68 @@ pub async fn patch(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Strin
     if request.format == BodyFormat::Apply {
         return apply(core, request, warnings).await;
     }
-    if request.options.force {
-        let problem = cause(
-            "FieldValueForbidden",
-            "force",
-            "Forbidden: may not be specified for non-apply patch",
-        );
-        return Err(ApiError::invalid_options("PatchOptions", &[problem]));
-    }
     if request.format == BodyFormat::StrategicMergePatch && request.resource.custom.is_some() {
         return Err(ApiError::unsupported_media_type(FOR_CUSTOM));
     }
     let mut found = Vec::new();
     let reply = replace(core, request, true, |live| {
-        let patched = apply_patch(request, live)?;
-        let mut findings = patched.strict_findings;
-        let mut object = patched.object;
-        prepare::check_type(request, &mut object)?;
-        findings.extend(prepare::prune_and_default(request, &mut object)?);
         found.clear();
-        prepare::judge_findings(request, findings, &mut found, true)?;
+        let patched = apply_patch(request, live)?;
+        let mut object = patched.object;
+        read_back(request, &mut object, patched.strict_findings, &mut found).map_err(|why| unfit(request, live, &why))?;
+        if metadata_is_untold(&object) {
+            return Err(ApiError::internal(
+                "Object 'apiVersion' is missing in 'object has no apiVersion field'",
+            ));
+        }
+        found.extend(prepare::single_owners(&mut object));
+        found.extend(prepare::finalizer_warnings(request, &object, Some(live)));
         prepare::check_place(request, &mut object)?;
         Ok(object)
     })
     .await;
     warnings.append(&mut found);
     reply
+}
+
+/// Whether a custom object lost its version to the patch.
+fn metadata_is_untold(object: &Value) -> bool {
+    object.get("apiVersion").and_then(Value::as_str).unwrap_or_default().is_empty()
+}
+
+/// Reads the patched object as one of its kind; the error says why it is none.
+fn read_back(
+    request: &Request,
+    object: &mut Value,
+    mut findings: Vec<String>,
+    warnings: &mut Vec<String>,
+) -> Result<(), String> {
+    if request.resource.custom.is_none() {
+        decode::built_in_type(request, object)?;
+    } else if object.get("kind").and_then(Value::as_str).unwrap_or_default().is_empty() {
+        return Err(format!("Object 'Kind' is missing in '{object}'"));
+    }
+    findings.extend(prepare::prune_and_default(request, object)?);
+    prepare::judge_findings(request, findings, warnings)
+}
+
+/// The refusal of a patch that does not lead to an object: it shows what the patch led to, or a strategic one itself.
+fn unfit(request: &Request, live: &Value, why: &str) -> ApiError {
+    let shown = if request.format == BodyFormat::StrategicMergePatch {
+        patch::shown(&request.body).unwrap_or_default()
+    } else {
+        match apply_patch(request, live) {
+            Ok(patched) => patched.object.to_string(),
+            Err(error) => return error,
+        }
+    };
+    let subject = Subject {
+        group: "",
+        kind: "",
+        name: "",
+    };
+    let message = format!("Invalid value: {}: {why}", go_quote(&shown));
+    ApiError::invalid(subject, &[cause("FieldValueInvalid", "patch", message)])
 }
 
 /// Applies a patch that is no apply to an object.
@@ -58,20 +95,13 @@ pub fn apply_patch(request: &Request, live: &Value) -> Result<patch::Patched, Ap
 }
 
 async fn apply(core: &Arc<Core>, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, ApiError> {
-    if request.options.field_manager.as_deref().unwrap_or_default().is_empty() {
-        let problem = cause(
-            "FieldValueRequired",
-            "fieldManager",
-            "Required value: is required for apply patch",
-        );
-        return Err(ApiError::invalid_options("PatchOptions", &[problem]));
-    }
     let (mut applied, duplicates) = prepare::decode(request.format, &request.body)?;
-    prepare::check_type(request, &mut applied)?;
+    decode::check_type(request, &mut applied)?;
     super::validate::metadata_types(&applied)?;
-    let mut found = Vec::new();
-    prepare::judge_findings(request, duplicates, &mut found, true)?;
-    warnings.append(&mut found);
+    prepare::judge_findings(request, duplicates, warnings).map_err(ApiError::bad_request)?;
+    if metadata_text(&applied, "name").is_empty() {
+        set_metadata(&mut applied, "name", Some(request.name.as_str().into()));
+    }
     prepare::check_place(request, &mut applied)?;
     let schema = prepare::schema(request)?;
     let served = request.served()?;
@@ -84,13 +114,14 @@ async fn apply(core: &Arc<Core>, request: &Request, warnings: &mut Vec<String>) 
             live,
             &applied,
             &manager,
-            request.options.force,
+            request.options.force == Some(true),
             &request.subresource,
             schema,
             request.now,
         );
         let mut object = merged.map_err(|error| refusal(request, error))?;
-        prepare::prune_and_default(request, &mut object)?;
+        prepare::prune_and_default(request, &mut object)
+            .map_err(|why| decode::not_handled(request, &request.resource.kind, &request.version, &why))?;
         Ok::<Value, ApiError>(object)
     };
     for _ in 0..2 {

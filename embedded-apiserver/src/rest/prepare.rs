@@ -9,7 +9,7 @@ use super::error::cause;
 use super::object::{
     finalizers, generation, is_deleting, metadata_mut, metadata_text, now_text, set_field, set_metadata,
 };
-use super::{ApiError, BodyFormat, FieldValidation, Request, strategy, validate};
+use super::{ApiError, BodyFormat, FieldValidation, Request, Subject, strategy, validate};
 use crate::managed_fields;
 use crate::registry::Behaviour;
 use crate::schema::{self, Schema};
@@ -29,34 +29,11 @@ pub fn decode(format: BodyFormat, body: &[u8]) -> Result<(Value, Vec<String>), A
     Ok((value, duplicates))
 }
 
-/// Checks that the body is of the request's kind and version.
-pub fn check_type(request: &Request, object: &mut Value) -> Result<(), ApiError> {
-    let expected = request.api_version();
-    for (field, expected) in [
-        ("apiVersion", expected.as_str()),
-        ("kind", request.resource.kind.as_str()),
-    ] {
-        let found = object.get(field).and_then(Value::as_str).unwrap_or_default();
-        if found.is_empty() && request.resource.custom.is_none() {
-            set_field(object, field, Some(expected.into()));
-        } else if found.is_empty() && field == "kind" {
-            let shown = object.to_string();
-            let shown: String = shown.chars().take(1024).collect();
-            return Err(ApiError::bad_request(format!("Object 'Kind' is missing in '{shown}'")));
-        } else if found != expected {
-            let what = if field == "kind" { "kind" } else { "API version" };
-            return Err(ApiError::bad_request(format!(
-                "the {what} in the data ({found}) does not match the expected {what} ({expected})"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Drops unknown fields and fills in defaults; the findings are words for strict validation.
-pub fn prune_and_default(request: &Request, object: &mut Value) -> Result<Vec<String>, ApiError> {
-    validate::metadata_types(object)?;
-    let version = request.served()?;
+/// Drops unknown fields and fills in defaults; the findings are words for strict validation, the error says why the
+/// object cannot be read as one of its kind.
+pub fn prune_and_default(request: &Request, object: &mut Value) -> Result<Vec<String>, String> {
+    validate::metadata_types(object).map_err(|error| error.message)?;
+    let version = request.served().map_err(|error| error.message)?;
     let findings = match &version.schema {
         Some(schema) => {
             let unknown = schema.prune(object);
@@ -72,35 +49,22 @@ pub fn prune_and_default(request: &Request, object: &mut Value) -> Result<Vec<St
     Ok(findings)
 }
 
-/// Refuses, warns or says nothing about unknown and duplicate fields.
-pub fn judge_findings(
-    request: &Request,
-    findings: Vec<String>,
-    warnings: &mut Vec<String>,
-    is_patch: bool,
-) -> Result<(), ApiError> {
+/// Warns of unknown and duplicate fields, says nothing, or gives the error that refuses them.
+pub fn judge_findings(request: &Request, findings: Vec<String>, warnings: &mut Vec<String>) -> Result<(), String> {
     if findings.is_empty() {
         return Ok(());
     }
-    match request.options.field_validation {
+    match FieldValidation::named(&request.options.field_validation) {
         FieldValidation::Ignore => Ok(()),
         FieldValidation::Warn => {
             warnings.extend(findings);
             Ok(())
         }
-        FieldValidation::Strict => {
-            let list = findings.join(", ");
-            let (kind, version) = (&request.resource.kind, &request.version);
-            Err(ApiError::bad_request(if is_patch {
-                format!("strict decoding error: {list}")
-            } else {
-                format!("{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {list}")
-            }))
-        }
+        FieldValidation::Strict => Err(format!("strict decoding error: {}", findings.join(", "))),
     }
 }
 
-/// The namespace and name of a body must be those of the URL.
+/// The namespace and name of an object must be those of the URL.
 pub fn check_place(request: &Request, object: &mut Value) -> Result<(), ApiError> {
     let namespace = metadata_text(object, "namespace").to_owned();
     if request.resource.namespaced {
@@ -112,26 +76,69 @@ pub fn check_place(request: &Request, object: &mut Value) -> Result<(), ApiError
             ));
         }
     } else if !namespace.is_empty() {
-        let name = metadata_text(object, "name");
-        let problem = cause(
-            "FieldValueForbidden",
-            "metadata.namespace",
-            "Forbidden: not allowed on this type",
-        );
-        return Err(ApiError::invalid(request.kind_subject(name), &[problem]));
+        set_metadata(object, "namespace", None);
     }
     let name = metadata_text(object, "name");
-    if !request.name.is_empty() && request.name != name {
-        if name.is_empty() {
-            set_metadata(object, "name", Some(request.name.as_str().into()));
-        } else {
-            return Err(ApiError::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                request.name
-            )));
+    if request.name.is_empty() || request.name == name {
+        Ok(())
+    } else if name.is_empty() {
+        Err(ApiError::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            request.name
+        )))
+    } else {
+        Err(ApiError::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            request.name
+        )))
+    }
+}
+
+/// Drops owner references that are there twice; the warning is for those who sent them.
+pub fn single_owners(object: &mut Value) -> Option<String> {
+    let owners = object
+        .pointer_mut("/metadata/ownerReferences")
+        .and_then(Value::as_array_mut)?;
+    let mut single: Vec<Value> = Vec::with_capacity(owners.len());
+    let mut twice: Vec<String> = Vec::new();
+    for owner in owners.drain(..) {
+        if !single.contains(&owner) {
+            single.push(owner);
+            continue;
+        }
+        let uid = owner["uid"].as_str().unwrap_or_default().to_owned();
+        if !twice.contains(&uid) {
+            twice.push(uid);
         }
     }
-    Ok(())
+    *owners = single;
+    (!twice.is_empty()).then(|| {
+        format!(
+            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may \
+             reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            twice.join(", ")
+        )
+    })
+}
+
+/// Warnings about finalizers of custom resources that are new and might be others' too.
+pub fn finalizer_warnings(request: &Request, object: &Value, live: Option<&Value>) -> Vec<String> {
+    if request.resource.custom.is_none() {
+        return Vec::new();
+    }
+    let before = live.map(finalizers).unwrap_or_default();
+    let standard = ["kubernetes", "orphan", "foregroundDeletion"];
+    finalizers(object)
+        .into_iter()
+        .filter(|finalizer| !before.contains(finalizer) && !finalizer.contains('/') && !standard.contains(finalizer))
+        .map(|finalizer| {
+            format!(
+                "metadata.finalizers: {}: prefer a domain-qualified finalizer name to avoid accidental conflicts with \
+                 other finalizer writers",
+                schema::go_quote(finalizer)
+            )
+        })
+        .collect()
 }
 
 /// Gives the object a name from its `generateName`; true if it did.
@@ -313,8 +320,36 @@ fn drop_empty_metadata(object: &mut Value) {
     });
 }
 
+/// Refuses custom objects of another kind or version than the path's, as their validation does first of all.
+fn check_custom_type(request: &Request, object: &Value) -> Result<(), ApiError> {
+    if request.resource.custom.is_none() {
+        return Ok(());
+    }
+    let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
+    let version = request.api_version();
+    let wanted = [("kind", request.resource.kind.as_str()), ("apiVersion", version.as_str())];
+    let causes: Vec<_> = wanted
+        .into_iter()
+        .filter(|(field, wanted)| text(field) != *wanted)
+        .map(|(field, wanted)| {
+            let message = format!("Invalid value: {}: must be {wanted}", schema::go_quote(text(field)));
+            cause("FieldValueInvalid", field, message)
+        })
+        .collect();
+    if causes.is_empty() {
+        return Ok(());
+    }
+    let subject = Subject {
+        group: text("apiVersion").split_once('/').map_or("", |(group, _)| group),
+        kind: text("kind"),
+        name: metadata_text(object, "name"),
+    };
+    Err(ApiError::invalid(subject, &causes))
+}
+
 /// Validates an object that is ready to be stored.
 pub fn check(request: &Request, object: &Value, live: Option<&Value>) -> Result<(), ApiError> {
+    check_custom_type(request, object)?;
     let version = request.served()?;
     let mut causes = validate::metadata(request, object, live);
     if let Some(schema) = &version.schema {

@@ -2,13 +2,12 @@
 
 use serde_json::{Value, json};
 
-use super::{ApiError, Core, Reply, Request, now_text, prepare};
+use super::{ApiError, Core, Reply, Request, decode, now_text};
 use crate::access::{Attributes, User, authorize};
 
 /// Answers a review.
 pub fn create(core: &Core, request: &Request) -> Result<Reply, ApiError> {
-    let (mut review, _) = prepare::decode(request.format, &request.body)?;
-    prepare::check_type(request, &mut review)?;
+    let (mut review, _) = decode::object(request)?;
     let spec = review.get("spec").cloned().unwrap_or_else(|| json!({}));
     let status = match request.resource.kind.as_str() {
         "SelfSubjectReview" => {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::object::{at_path, metadata_text, set_metadata, set_path};
 use super::write::replace;
 use super::{ApiError, BodyFormat, Core, Reply, Request, Subject, cause, convert, prepare};
+use crate::deep;
 use crate::patch;
 use crate::registry::ScalePaths;
 
@@ -82,7 +83,7 @@ pub async fn change(core: &Arc<Core>, request: &Request) -> Result<Reply, ApiErr
     let Reply::Object { bytes, .. } = &reply else {
         return Ok(reply);
     };
-    let object: Value = serde_json::from_slice(bytes).map_err(ApiError::internal)?;
+    let object = deep::parse(bytes).map_err(ApiError::internal)?;
     Ok(Reply::Value {
         code: 200,
         value: scale_of(paths, &object),

@@ -346,7 +346,6 @@ pub fn clear_server_fields(object: &mut Value) {
         "selfLink",
         "uid",
         "creationTimestamp",
-        "generation",
     ] {
         set_metadata(object, field, None);
     }

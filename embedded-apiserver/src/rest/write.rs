@@ -5,8 +5,9 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::object::{is_deleting, metadata_text, set_metadata};
-use super::{ApiError, Core, Reply, Request, convert, prepare, strategy};
+use super::{ApiError, Core, Reply, Request, convert, decode, prepare, strategy};
 use crate::registry::{Behaviour, custom};
+use crate::schema::go_quote;
 use crate::storage::{Change, Encoded, Expect, Guard, Key, Store, Stored, Write, WriteError};
 
 /// How often a write that lost a race is tried again before the client is told.
@@ -14,16 +15,28 @@ pub const ATTEMPTS: usize = 16;
 
 /// Creates an object from a body.
 pub async fn create(core: &Arc<Core>, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, ApiError> {
-    let (mut object, mut findings) = prepare::decode(request.format, &request.body)?;
-    prepare::check_type(request, &mut object)?;
-    findings.extend(prepare::prune_and_default(request, &mut object)?);
-    prepare::judge_findings(request, findings, warnings, false)?;
-    if !metadata_text(&object, "resourceVersion").is_empty() {
+    let object = read(request, warnings)?;
+    if metadata_text(&object, "resourceVersion")
+        .parse::<u64>()
+        .is_ok_and(|revision| revision != 0)
+    {
         return Err(ApiError::unclassified(
             "resourceVersion should not be set on objects to be created",
         ));
     }
+    warnings.extend(prepare::finalizer_warnings(request, &object, None));
     create_object(core, request, object, true).await
+}
+
+/// Reads the body of a create or an update.
+fn read(request: &Request, warnings: &mut Vec<String>) -> Result<Value, ApiError> {
+    let (mut object, mut findings) = decode::object(request)?;
+    let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+    let refuse = |why: String| decode::not_handled(request, &kind, &request.version, &why);
+    findings.extend(prepare::prune_and_default(request, &mut object).map_err(refuse)?);
+    prepare::judge_findings(request, findings, warnings).map_err(refuse)?;
+    warnings.extend(prepare::single_owners(&mut object));
+    Ok(object)
 }
 
 /// How often a generated name is drawn again when it is taken.
@@ -135,35 +148,58 @@ fn check_namespace(core: &Core, request: &Request, name: &str) -> Result<(), Api
 
 /// Replaces an object with a body.
 pub async fn update(core: &Arc<Core>, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, ApiError> {
-    let (mut object, mut findings) = prepare::decode(request.format, &request.body)?;
-    prepare::check_type(request, &mut object)?;
-    findings.extend(prepare::prune_and_default(request, &mut object)?);
-    prepare::judge_findings(request, findings, warnings, false)?;
+    let mut object = read(request, warnings)?;
     prepare::check_place(request, &mut object)?;
+    let uid = metadata_text(&object, "uid").to_owned();
     let missing = core.store.get(&request.key(&request.name)).is_none();
-    if missing
-        && request.subresource.is_empty()
-        && request.resource.allows_create_on_update()
-        && metadata_text(&object, "resourceVersion").is_empty()
-        && metadata_text(&object, "uid").is_empty()
-    {
+    if missing && request.subresource.is_empty() && request.resource.allows_create_on_update() {
+        if !uid.is_empty() {
+            return Err(uid_mismatch(request, &uid, ""));
+        }
         return create_object(core, request, object, true).await;
     }
-    if metadata_text(&object, "resourceVersion").is_empty() && !request.resource.allows_unconditional_update() {
-        let missing_version = super::cause(
-            "FieldValueInvalid",
-            "metadata.resourceVersion",
-            "Invalid value: 0: must be specified for an update",
-        );
-        if missing {
-            return Err(ApiError::not_found(request.subject(&request.name)));
+    let mut found = Vec::new();
+    let reply = replace(core, request, true, |live| {
+        let present = metadata_text(live, "uid");
+        if !uid.is_empty() && uid != present {
+            return Err(uid_mismatch(request, &uid, present));
         }
-        return Err(ApiError::invalid(
-            request.kind_subject(&request.name),
-            &[missing_version],
-        ));
+        found = prepare::finalizer_warnings(request, &object, Some(live));
+        Ok(object.clone())
+    })
+    .await;
+    warnings.append(&mut found);
+    reply
+}
+
+/// The refusal of a UID that is not the object's, with the place where the real server keeps the object.
+fn uid_mismatch(request: &Request, wanted: &str, present: &str) -> ApiError {
+    let resource = &request.resource;
+    let kept = match (resource.custom.is_some() || resource.group == "apiextensions.k8s.io", resource.plural.as_str()) {
+        (true, plural) => format!("{}/{plural}", resource.group),
+        (false, "nodes") => "minions".to_owned(),
+        (false, plural) => plural.to_owned(),
+    };
+    let place: Vec<&str> = [kept.as_str(), &request.namespace, &request.name]
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .collect();
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: /registry/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition \
+         failed: UID in precondition: {wanted}, UID in object meta: {present}",
+        place.join("/")
+    );
+    ApiError::conflict(request.subject(&request.name), &why)
+}
+
+/// The revision that a write is bound to, 0 for none.
+fn wanted_revision(object: &Value) -> Result<u64, ApiError> {
+    match metadata_text(object, "resourceVersion") {
+        "" => Ok(0),
+        text => text.parse().map_err(|_| {
+            ApiError::unclassified(format!("strconv.ParseUint: parsing {}: invalid syntax", go_quote(text)))
+        }),
     }
-    replace(core, request, true, |_| Ok(object.clone())).await
 }
 
 /// Reads the object, has it changed, writes it; goes round again when another write came between.
@@ -185,17 +221,18 @@ pub async fn replace(
             .ok_or_else(|| ApiError::not_found(request.subject(name)))?;
         let live = convert::load(&request.resource, &request.version, &stored)?;
         let mut object = change(&live)?;
-        let wanted = metadata_text(&object, "resourceVersion");
-        if !wanted.is_empty() && wanted != stored.revision.to_string() {
-            return Err(ApiError::modified(request.subject(name)));
-        }
-        let uid = metadata_text(&object, "uid");
-        if !uid.is_empty() && uid != metadata_text(&live, "uid") {
-            let why = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                metadata_text(&live, "uid")
-            );
-            return Err(ApiError::conflict(request.subject(name), &why));
+        match wanted_revision(&object)? {
+            0 if request.resource.allows_unconditional_update() => {}
+            0 => {
+                let missing = super::cause(
+                    "FieldValueInvalid",
+                    "metadata.resourceVersion",
+                    "Invalid value: 0: must be specified for an update",
+                );
+                return Err(ApiError::invalid(request.subject(name), &[missing]));
+            }
+            wanted if wanted == stored.revision => {}
+            _ => return Err(ApiError::modified(request.subject(name))),
         }
         prepare::update(request, &live, &mut object, manage)?;
         set_metadata(&mut object, "resourceVersion", Some(stored.revision.to_string().into()));

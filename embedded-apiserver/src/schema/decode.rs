@@ -3,20 +3,17 @@
 //! For: turning bytes from outside into a `Value` without ever overflowing the stack. Not for: unknown fields, which
 //! only a schema can tell.
 
+use crate::deep;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fmt;
 
-/// How deeply objects and lists may be nested.
-///
-/// Below the 128 levels that JSON readers in Rust accept by default, so that what is stored can also be read back
-/// inside a list or a watch event.
-pub const MAX_DEPTH: usize = 100;
-
-/// How deeply YAML may be nested that is not JSON: its reader needs far more stack for each level.
+/// How deeply YAML may be nested on a stack of the usual size: its reader needs far more stack for each level than JSON's.
 const MAX_YAML_DEPTH: usize = 60;
+/// And on a large one.
+const MAX_DEEP_YAML: usize = 1_000;
 
 /// Why a body could not be decoded.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -25,8 +22,11 @@ pub enum DecodeError {
     /// The text is not JSON; worded as `encoding/json` does (`invalid character '}' looking for …`).
     #[error("{0}")]
     Json(String),
-    /// The text is not YAML.
-    #[error("error converting YAML to JSON: {0}")]
+    /// A number that no type holds.
+    #[error("{0}")]
+    Number(String),
+    /// The text is not YAML; worded as nearly as possible as the real server's reader does.
+    #[error("{0}")]
     Yaml(String),
     /// The text nests objects and lists too deeply.
     #[error("exceeded max depth")]
@@ -40,6 +40,7 @@ pub fn decode_strict(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> 
         position: 0,
         path: Path::default(),
         duplicates: Vec::new(),
+        limit: deep::limit(),
     };
     let value = parser.value(0)?;
     parser.skip_space();
@@ -65,13 +66,14 @@ pub fn decode_strict_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeEr
     }
     let text =
         std::str::from_utf8(bytes).map_err(|_| DecodeError::Yaml("yaml: invalid leading UTF-8 octet".to_owned()))?;
+    let text = first_document(text);
     let findings = RefCell::new(Vec::new());
     let seed_findings = &findings;
     let mut options = serde_saphyr::Options::default();
     options.duplicate_keys = serde_saphyr::DuplicateKeyPolicy::PassThrough;
     options.with_snippet = false;
     if let Some(budget) = &mut options.budget {
-        budget.max_depth = MAX_YAML_DEPTH;
+        budget.max_depth = yaml_limit();
     }
     let value = serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| {
         YamlSeed {
@@ -88,10 +90,47 @@ pub fn decode_strict_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeEr
         {
             DecodeError::TooDeep
         } else {
-            DecodeError::Yaml(format!("yaml: {text}"))
+            DecodeError::Yaml(yaml_error(&text))
         }
     })?;
     Ok((value, findings.into_inner()))
+}
+
+/// The first document of several: the real server reads no further.
+fn first_document(text: &str) -> &str {
+    let mut begun = false;
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let marks = line.strip_prefix("---").or_else(|| line.strip_prefix("..."));
+        if marks.is_some_and(|rest| rest.trim_end().is_empty() || rest.starts_with([' ', '\t'])) {
+            if begun {
+                return &text[..at];
+            }
+            begun = line.starts_with("---");
+        } else if !line.trim().is_empty() && !line.starts_with(['#', '%']) {
+            begun = true;
+        }
+        at += line.len();
+    }
+    text
+}
+
+/// An error with its line before it, as the real server's reader has it.
+fn yaml_error(text: &str) -> String {
+    match text.rsplit_once(" at line ") {
+        Some((what, place)) => match place.split_once(',') {
+            Some((line, _)) => format!("yaml: line {line}: {what}"),
+            None => format!("yaml: {what}"),
+        },
+        None => format!("yaml: {text}"),
+    }
+}
+
+fn yaml_limit() -> usize {
+    match deep::limit() {
+        deep::MAX_DEPTH => MAX_DEEP_YAML,
+        _ => MAX_YAML_DEPTH,
+    }
 }
 
 const TOO_DEEP: &str = "exceeded max depth";
@@ -125,6 +164,7 @@ struct Parser<'text> {
     position: usize,
     path: Path,
     duplicates: Vec<String>,
+    limit: usize,
 }
 
 impl Parser<'_> {
@@ -146,11 +186,13 @@ impl Parser<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Value, DecodeError> {
-        if depth > MAX_DEPTH {
-            return Err(DecodeError::TooDeep);
-        }
         self.skip_space();
         match self.peek() {
+            Some(b'{' | b'[') if depth >= self.limit => Err(if self.limit == deep::MAX_DEPTH {
+                self.unexpected("exceeded max depth")
+            } else {
+                DecodeError::TooDeep
+            }),
             Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),
             Some(b'"') => Ok(Value::String(self.string()?)),
@@ -282,7 +324,7 @@ impl Parser<'_> {
         }
         let float = text.parse::<f64>().unwrap_or(f64::INFINITY);
         float_value(float).ok_or_else(|| {
-            DecodeError::Json(format!(
+            DecodeError::Number(format!(
                 "json: cannot unmarshal number {text} into Go value of type float64"
             ))
         })
@@ -415,7 +457,7 @@ impl<'de> DeserializeSeed<'de> for YamlSeed<'_> {
     type Value = Value;
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        if self.depth > MAX_YAML_DEPTH {
+        if self.depth > yaml_limit() {
             return Err(D::Error::custom(TOO_DEEP));
         }
         deserializer.deserialize_any(self)

@@ -2,6 +2,8 @@
 //!
 //! The revision is only known when the write happens, so the bytes are made with a gap that it is put into.
 
+use crate::deep;
+use crate::schema::DecodeError;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
@@ -38,6 +40,7 @@ struct Meta {
 impl Stored {
     /// Reads stored bytes back.
     pub fn from_bytes(revision: u64, bytes: Bytes) -> Result<Self, EncodeError> {
+        deep::look(&bytes);
         let partial: Partial = serde_json::from_slice(&bytes)?;
         Ok(Self {
             revision,
@@ -47,8 +50,8 @@ impl Stored {
     }
 
     /// The object.
-    pub fn value(&self) -> Result<Value, serde_json::Error> {
-        serde_json::from_slice(&self.bytes)
+    pub fn value(&self) -> Result<Value, DecodeError> {
+        deep::parse(&self.bytes)
     }
 
     /// A label's value.
@@ -149,6 +152,7 @@ impl Encoded {
             bytes.push(b'}');
         }
         bytes.push(b'}');
+        deep::look(&bytes);
         let meta = PartialMeta::deserialize(Value::Object(without_heavy_fields(metadata)))?.into();
         Ok(Self { bytes, gap, meta })
     }

@@ -1,0 +1,196 @@
+//! From a body to an object of the request's kind, or to the words of the real server about what it got instead.
+//!
+//! Pure. Not for: unknown fields and defaults (`prepare`), rules (`validate`).
+
+use serde_json::{Map, Value};
+
+use super::object::set_field;
+use super::{ApiError, BodyFormat, Request};
+use crate::registry;
+use crate::schema::{DecodeError, decode_strict, decode_strict_yaml, go_quote};
+
+/// How much of a body an error shows, in bytes.
+const SHOWN: usize = 30;
+/// What the real server reads kind and version into.
+const TYPE: &str =
+    r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+
+/// Decodes a body; also gives the duplicate fields.
+pub fn object(request: &Request) -> Result<(Value, Vec<String>), ApiError> {
+    let unrecognized = |why: &str| unrecognized(request, why);
+    let yaml = matches!(request.format, BodyFormat::Yaml | BodyFormat::Apply);
+    let decoded = if yaml {
+        decode_strict_yaml(&request.body)
+    } else {
+        decode_strict(&request.body)
+    };
+    let (mut value, duplicates) = decoded.map_err(|error| match &error {
+        DecodeError::Json(why) => unrecognized(&format!("couldn't get version/kind; json parse error: {why}")),
+        DecodeError::Number(why) => not_handled(request, &request.resource.kind, &request.version, why),
+        other => unrecognized(&other.to_string()),
+    })?;
+    let raw = |value: &Value| {
+        if yaml {
+            value.to_string()
+        } else {
+            String::from_utf8_lossy(&request.body).into_owned()
+        }
+    };
+    let missing = |value: &Value| unrecognized(&format!("Object 'Kind' is missing in '{}'", raw(value)));
+    if value.is_null() {
+        if request.resource.custom.is_some() {
+            return Err(missing(&value));
+        }
+        value = Value::Object(Map::new());
+    }
+    if let Some(why) = no_type(&value) {
+        return Err(unrecognized(&format!("couldn't get version/kind; json parse error: {why}")));
+    }
+    let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
+    if text("apiVersion").matches('/').count() > 1 {
+        return Err(unrecognized(&format!("unexpected GroupVersion string: {}", text("apiVersion"))));
+    }
+    if request.resource.custom.is_some() && text("kind").is_empty() {
+        return Err(missing(&value));
+    }
+    check_type(request, &mut value)?;
+    Ok((value, duplicates))
+}
+
+/// Why the value has no kind and version that can be read.
+fn no_type(value: &Value) -> Option<String> {
+    let Value::Object(fields) = value else {
+        return Some(format!("json: cannot unmarshal {} into Go value of type {TYPE}", go_kind(value)));
+    };
+    ["apiVersion", "kind"].into_iter().find_map(|field| {
+        let wrong = fields
+            .get(field)
+            .filter(|value| !value.is_string() && !value.is_null())?;
+        let found = go_kind(wrong);
+        Some(format!(
+            "json: cannot unmarshal {found} into Go struct field .{field} of type string"
+        ))
+    })
+}
+
+/// What JSON calls a value, in the words of Go.
+pub fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+/// Checks that an object is of the request's kind and version, and fills them in for built-in kinds.
+pub fn check_type(request: &Request, object: &mut Value) -> Result<(), ApiError> {
+    let text = |object: &Value, field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    if request.resource.custom.is_none() {
+        return built_in_type(request, object).map_err(|why| {
+            let kind = text(object, "kind");
+            let version = text(object, "apiVersion");
+            not_handled(request, &kind, version.rsplit('/').next().unwrap_or_default(), &why)
+        });
+    }
+    let (found, expected) = (text(object, "apiVersion"), request.api_version());
+    if found != expected {
+        return Err(ApiError::bad_request(format!(
+            "the API version in the data ({found}) does not match the expected API version ({expected})"
+        )));
+    }
+    Ok(())
+}
+
+/// Fills in kind and version of an object of a built-in kind, or says why it is none.
+pub fn built_in_type(request: &Request, object: &mut Value) -> Result<(), String> {
+    let resource = &request.resource;
+    let expected = request.api_version();
+    for (field, expected) in [("apiVersion", expected.as_str()), ("kind", resource.kind.as_str())] {
+        if object.get(field).and_then(Value::as_str).unwrap_or_default().is_empty() {
+            set_field(object, field, Some(expected.into()));
+        }
+    }
+    let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    if version == expected && kind == resource.kind {
+        return Ok(());
+    }
+    let group = version.split_once('/').map_or("", |(group, _)| group);
+    let known = version.rsplit('/').next() == Some("v1")
+        && (registry::is_built_in_kind(group, kind)
+            || kind
+                .strip_suffix("List")
+                .is_some_and(|kind| registry::is_built_in_kind(group, kind)));
+    Err(if known {
+        let package = match resource.group.as_str() {
+            "" | "events.k8s.io" => "core",
+            group => group.split('.').next().unwrap_or_default(),
+        };
+        format!("converting (v1.{kind}) to ({package}.{}): unknown conversion", resource.kind)
+    } else {
+        format!(
+            "no kind {} is registered for version {} in scheme \"pkg/runtime/scheme.go:110\"",
+            go_quote(kind),
+            go_quote(version)
+        )
+    })
+}
+
+/// 400: the object has a kind, but cannot be read as what the path takes.
+pub fn not_handled(request: &Request, kind: &str, version: &str, why: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "{kind} in version {} cannot be handled as a {}: {why}",
+        go_quote(version),
+        request.resource.kind
+    ))
+}
+
+/// 400: the body does not even have a kind that can be read.
+fn unrecognized(request: &Request, why: &str) -> ApiError {
+    ApiError::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): {why} ({})",
+        request.resource.kind,
+        summary(&request.body)
+    ))
+}
+
+/// The beginning of a body: as text if it looks like an object, else in hexadecimal.
+fn summary(body: &[u8]) -> String {
+    let Some(first) = body.first() else {
+        return "<empty>".to_owned();
+    };
+    let begin = body.get(..SHOWN).unwrap_or(body);
+    let shown = if *first == b'{' {
+        String::from_utf8_lossy(begin).into_owned()
+    } else {
+        hex::encode(begin)
+    };
+    if body.len() > SHOWN { format!("{shown} ...") } else { shown }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn bodies_are_summed_up() {
+        assert_eq!(summary(b""), "<empty>");
+        assert_eq!(summary(b"{\"a\":1}"), "{\"a\":1}");
+        assert_eq!(summary(b"[]"), "5b5d");
+        assert_eq!(summary(&[b'{'; 40]), format!("{} ...", "{".repeat(30)));
+    }
+
+    #[test]
+    fn what_has_no_kind_is_told() {
+        assert_eq!(no_type(&json!({ "kind": "A", "apiVersion": null })), None);
+        assert_eq!(
+            no_type(&json!({ "kind": 5 })).unwrap(),
+            "json: cannot unmarshal number into Go struct field .kind of type string"
+        );
+        assert!(no_type(&json!([])).unwrap().starts_with("json: cannot unmarshal array into Go value of type struct { "));
+    }
+}
