@@ -31,7 +31,7 @@ async fn refusals_are_worded_as_by_the_real_server() {
     let unversioned = client.put(&format!("{WIDGETS}/a"), &widget("a", json!({}))).await;
     assert_eq!(
         unversioned.body["message"],
-        "Widget.example.com \"a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update"
+        "widgets.example.com \"a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update"
     );
     let elsewhere = client.put(&format!("{WIDGETS}/a"), &widget("b", json!({}))).await;
     assert_eq!(

@@ -26,7 +26,7 @@ use path::{ResourcePath, Route};
 
 use crate::access::{Attributes, User, authorize, is_public};
 use crate::deep::{self, Carried};
-use crate::registry::Snapshot;
+use crate::registry::{Behaviour, Resource, Snapshot};
 use crate::rest::{self, ApiError, BodyFormat, Core, Verb};
 use crate::table::IncludeObject;
 
@@ -58,7 +58,9 @@ impl Handler {
     {
         let text = negotiate::refusal(request.headers());
         // The last resort: a bug ends one request, not the connection.
-        let answered = AssertUnwindSafe(Carried::new(self.respond(user, request))).catch_unwind().await;
+        let answered = AssertUnwindSafe(Carried::new(self.respond(user, request)))
+            .catch_unwind()
+            .await;
         match answered.unwrap_or_else(|_| Err(ApiError::internal("the request ended in a bug of the server"))) {
             Ok(response) => response,
             Err(error) => {
@@ -84,6 +86,7 @@ impl Handler {
         let query = path::query(head.uri.query().unwrap_or_default());
         match path::route(path) {
             Route::Resource(place) => self.resource(user, &head, place, &query, body).await,
+            Route::Malformed => Ok(malformed_page()),
             route => {
                 let verb = head.method.as_str().to_lowercase();
                 let attributes = Attributes {
@@ -211,7 +214,7 @@ impl Handler {
                 }
             }
             Route::Unknown(path) => not_served(&snapshot, path.as_deref().unwrap_or("/")),
-            Route::Resource(_) => Ok(not_found_page()),
+            Route::Resource(_) | Route::Malformed => Ok(not_found_page()),
         }
     }
 
@@ -228,9 +231,9 @@ impl Handler {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let options = path::options(query)?;
-        let verb = path::verb(&head.method, &place, &options)?;
+        let verb = path::verb(&head.method, &place, &options);
         let attributes = Attributes {
-            verb: verb.name().to_owned(),
+            verb: verb.map_or_else(|| head.method.as_str().to_lowercase(), |verb| verb.name().to_owned()),
             group: place.group.clone(),
             resource: match place.subresource.as_str() {
                 "" => place.resource.clone(),
@@ -250,6 +253,11 @@ impl Handler {
         else {
             return not_served(&snapshot, &place.group);
         };
+        let (verb, place) = if resource.custom.is_some() {
+            custom_verb(head, verb, place, resource)?
+        } else {
+            (built_in_verb(verb, &place, resource)?, place)
+        };
         let in_namespace = !place.namespace.is_empty();
         // Of namespaced resources, only collections can be asked for in all namespaces at once.
         let misplaced = if resource.namespaced {
@@ -258,11 +266,17 @@ impl Handler {
             in_namespace
         };
         if misplaced {
+            // Where a collection is read in all namespaces, there is a path, though not for this method.
+            if resource.custom.is_none() && resource.namespaced && place.name.is_empty() {
+                return Err(ApiError::method_not_allowed());
+            }
             return not_served(&snapshot, &place.group);
         }
-        let accepted = negotiate::resource(&head.headers)
-            .map_err(|error| refused_form(&snapshot, &place.group, &head.headers, error))?;
-        let mut format = body_format(&head.headers, verb)?;
+        if resource.custom.is_none() && !negotiate::names_written_type(&head.headers) {
+            return Err(ApiError::not_available(negotiate::RESOURCE_TYPES));
+        }
+        let accepted = negotiate::resource(&head.headers)?;
+        let mut format = body_format(&head.headers, verb, resource)?;
         let mut body = if verb.mutates() {
             read_body(&head.headers, body).await?
         } else {
@@ -271,7 +285,7 @@ impl Handler {
         if format == BodyFormat::Protobuf {
             format = BodyFormat::Json;
             if !body.is_empty() {
-                body = from_protobuf(&body)?;
+                body = from_protobuf(&body, resource)?;
             }
         }
         let include_object = include_object(query);
@@ -372,25 +386,69 @@ fn include_object(query: &[(String, String)]) -> Result<IncludeObject, ApiError>
     }
 }
 
-fn body_format(headers: &HeaderMap, verb: Verb) -> Result<BodyFormat, ApiError> {
-    const PATCHES: &str = "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml";
+/// The verb of a request for a built-in resource, whose paths and methods are routed before anything else.
+fn built_in_verb(verb: Option<Verb>, place: &ResourcePath, resource: &Resource) -> Result<Verb, ApiError> {
+    let named = !place.name.is_empty();
+    if place.more || (named && resource.behaviour == Behaviour::Review) {
+        return Err(ApiError::no_such_resource());
+    }
+    match verb {
+        Some(Verb::Update | Verb::Patch) if !named => Err(ApiError::method_not_allowed()),
+        Some(Verb::Create) if named && place.subresource.is_empty() => Err(ApiError::method_not_allowed()),
+        Some(verb) => Ok(verb),
+        None => Err(ApiError::method_not_allowed()),
+    }
+}
+
+/// The verb of a request for a custom resource: one handler serves them all, whatever the path and the method.
+fn custom_verb(
+    head: &http::request::Parts,
+    verb: Option<Verb>,
+    mut place: ResourcePath,
+    resource: &Resource,
+) -> Result<(Verb, ResourcePath), ApiError> {
+    match verb {
+        Some(Verb::Update | Verb::Patch) if place.name.is_empty() => {
+            Err(ApiError::bad_request("name must be provided"))
+        }
+        Some(Verb::Create) if place.subresource.is_empty() => {
+            place.name.clear();
+            Ok((Verb::Create, place))
+        }
+        Some(verb) => Ok((verb, place)),
+        None if head.method == Method::HEAD && place.name.is_empty() => Ok((Verb::List, place)),
+        None if head.method == Method::HEAD => Ok((Verb::Get, place)),
+        None => Err(ApiError::method_not_supported(
+            rest::Subject {
+                group: &resource.group,
+                kind: &resource.plural,
+                name: "",
+            },
+            "",
+        )),
+    }
+}
+
+fn body_format(headers: &HeaderMap, verb: Verb, resource: &Resource) -> Result<BodyFormat, ApiError> {
     let media = headers
         .get(CONTENT_TYPE)
         .and_then(|media| media.to_str().ok())
         .unwrap_or_default();
-    let media = media.split(';').next().unwrap_or_default().trim();
+    let media = media.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if verb == Verb::Patch {
-        return match media {
+        return match media.as_str() {
             "application/json-patch+json" => Ok(BodyFormat::JsonPatch),
             "application/merge-patch+json" => Ok(BodyFormat::MergePatch),
             "application/strategic-merge-patch+json" => Ok(BodyFormat::StrategicMergePatch),
             "application/apply-patch+yaml" => Ok(BodyFormat::Apply),
-            _ => Err(ApiError::unsupported_media_type(PATCHES)),
+            _ if resource.custom.is_some() => Err(ApiError::unsupported_media_type(rest::CUSTOM_PATCHES)),
+            _ => Err(ApiError::unsupported_patch()),
         };
     }
-    match media {
+    match media.as_str() {
         // Curl without a header sends a form; the real server takes an absent type as JSON.
-        "" | "application/json" => Ok(BodyFormat::Json),
+        "" if !headers.contains_key(CONTENT_TYPE) => Ok(BodyFormat::Json),
+        "application/json" => Ok(BodyFormat::Json),
         "application/yaml" => Ok(BodyFormat::Yaml),
         protobuf::MEDIA_TYPE => Ok(BodyFormat::Protobuf),
         _ if !verb.mutates() => Ok(BodyFormat::Json),
@@ -417,10 +475,10 @@ where
 }
 
 /// From here on, the object is JSON like all others.
-fn from_protobuf(body: &Bytes) -> Result<Bytes, ApiError> {
+fn from_protobuf(body: &Bytes, resource: &Resource) -> Result<Bytes, ApiError> {
     let object = protobuf::decode(body).map_err(|error| match error {
         protobuf::ProtobufError::UnknownKind(_) => ApiError::unsupported_media_type(negotiate::RESOURCE_TYPES),
-        malformed @ protobuf::ProtobufError::Malformed(_) => ApiError::bad_request(malformed.to_string()),
+        malformed => rest::unrecognized(&resource.kind, body, &malformed.to_string()),
     })?;
     serde_json::to_vec(&object).map(Bytes::from).map_err(ApiError::internal)
 }
@@ -441,6 +499,13 @@ fn not_served(snapshot: &Snapshot, group: &str) -> Result<Response<Body>, ApiErr
     } else {
         Ok(not_found_page())
     }
+}
+
+/// What the real server's HTTP library answers before anyone sees the request.
+fn malformed_page() -> Response<Body> {
+    let mut page = render::whole(400, "text/plain; charset=utf-8", "400 Bad Request");
+    page.headers_mut().remove(http::header::CACHE_CONTROL);
+    page
 }
 
 fn not_found_page() -> Response<Body> {

@@ -6,7 +6,7 @@ use http::header::ACCEPT;
 use crate::rest::ApiError;
 
 /// What a resource can be answered as.
-pub const RESOURCE_TYPES: &str = "application/json, application/yaml";
+pub const RESOURCE_TYPES: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// The form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -125,7 +125,9 @@ pub fn resource(headers: &HeaderMap) -> Result<Accepted, ApiError> {
 
 /// Whether the client names a media type that is written, in whatever form.
 pub fn names_written_type(headers: &HeaderMap) -> bool {
-    clauses(headers).iter().any(|clause| text_of(clause.media).is_some())
+    let clauses = clauses(headers);
+    let is_written = |clause: &Clause<'_>| clause.media != "application/*" && text_of(clause.media).is_some();
+    clauses.is_empty() || clauses.iter().any(is_written)
 }
 
 /// The form of the text of a refusal: what the client takes, or JSON.

@@ -46,6 +46,8 @@ pub enum Route {
     Metrics,
     /// Nothing that is served; in this group, if it is in one.
     Unknown(Option<String>),
+    /// No path at all.
+    Malformed,
 }
 
 /// Where a resource request goes.
@@ -65,19 +67,20 @@ pub struct ResourcePath {
     pub subresource: String,
     /// `/watch/…`, the old way to ask for a watch.
     pub watch: bool,
+    /// There are more parts than any resource has.
+    pub more: bool,
 }
 
 /// Takes a path apart.
 pub fn route(path: &str) -> Route {
-    let inner = path.strip_prefix('/').unwrap_or(path);
+    let Some(path) = decode_percent(path) else {
+        return Route::Malformed;
+    };
+    let inner = path.strip_prefix('/').unwrap_or(&path);
     if inner.starts_with('/') {
         return Route::Unknown(None);
     }
-    let parts: Option<Vec<String>> = inner.trim_end_matches('/').split('/').map(decode_percent).collect();
-    let Some(parts) = parts else {
-        return Route::Unknown(None);
-    };
-    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let parts: Vec<&str> = inner.trim_end_matches('/').split('/').collect();
     match parts.as_slice() {
         [""] => Route::Root,
         ["version"] => Route::Version,
@@ -138,8 +141,11 @@ fn resource(group: &str, version: &str, rest: &[&str]) -> Route {
     let (resource, name, subresource) = match rest {
         [resource] => (*resource, "", ""),
         [resource, name] => (*resource, *name, ""),
-        [resource, name, subresource] => (*resource, *name, *subresource),
-        _ => return Route::Unknown(Some(group.to_owned())),
+        [resource, name, subresource, more @ ..] => {
+            path.more = !more.is_empty();
+            (*resource, *name, *subresource)
+        }
+        [] => return Route::Unknown(Some(group.to_owned())),
     };
     if resource.is_empty() || (rest.len() > 1 && name.is_empty()) || (rest.len() > 2 && subresource.is_empty()) {
         return Route::Unknown(Some(group.to_owned()));
@@ -180,24 +186,20 @@ pub fn query(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-/// The verb of a request to a resource.
-pub fn verb(method: &Method, path: &ResourcePath, options: &Options) -> Result<Verb, ApiError> {
+/// The verb of a request to a resource; none for methods that are none.
+pub fn verb(method: &Method, path: &ResourcePath, options: &Options) -> Option<Verb> {
     let collection = path.name.is_empty();
-    Ok(match *method {
-        // The old paths of watches take nothing else.
-        Method::GET if path.watch && path.subresource.is_empty() => Verb::Watch,
-        _ if path.watch => return Err(ApiError::method_not_allowed()),
-        // One object is read, whatever is said of watching: its watch is one of the collection, by name.
-        Method::GET if collection && options.watch => Verb::Watch,
-        Method::GET if collection => Verb::List,
-        Method::GET => Verb::Get,
-        Method::POST if collection || !path.subresource.is_empty() => Verb::Create,
-        Method::PUT if !collection => Verb::Update,
-        Method::PATCH if !collection => Verb::Patch,
-        Method::DELETE if collection => Verb::DeleteCollection,
-        Method::DELETE => Verb::Delete,
-        _ => return Err(ApiError::method_not_allowed()),
-    })
+    match *method {
+        Method::GET if path.subresource.is_empty() && (options.watch || path.watch) => Some(Verb::Watch),
+        Method::GET if collection => Some(Verb::List),
+        Method::GET => Some(Verb::Get),
+        Method::POST => Some(Verb::Create),
+        Method::PUT => Some(Verb::Update),
+        Method::PATCH => Some(Verb::Patch),
+        Method::DELETE if collection => Some(Verb::DeleteCollection),
+        Method::DELETE => Some(Verb::Delete),
+        _ => None,
+    }
 }
 
 /// Reads the query parameters of a request to a resource.

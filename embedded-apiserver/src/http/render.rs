@@ -302,19 +302,19 @@ fn stream(watch: Watch, form: Form<'_>) -> Response<Body> {
     };
     let pieces = futures::stream::unfold(state, |mut state| {
         Carried::new(async move {
-        let first = state.watch.next().await?;
-        if state.accepted.shape == Shape::MetadataList && first.kind != WatchKind::Error {
-            // An event is no list: the real server ends here too.
-            return None;
-        }
-        let mut piece = BytesMut::with_capacity(first.object.len() + 64);
-        state.write(&first, &mut piece);
-        // What is there already goes along; what is not is not waited for.
-        while piece.len() < STREAM_PIECE {
-            let Some(event) = state.watch.ready() else { break };
-            state.write(&event, &mut piece);
-        }
-        Some((piece.freeze(), state))
+            let first = state.watch.next().await?;
+            if state.accepted.shape == Shape::MetadataList && first.kind != WatchKind::Error {
+                // An event is no list: the real server ends here too.
+                return None;
+            }
+            let mut piece = BytesMut::with_capacity(first.object.len() + 64);
+            state.write(&first, &mut piece);
+            // What is there already goes along; what is not is not waited for.
+            while piece.len() < STREAM_PIECE {
+                let Some(event) = state.watch.ready() else { break };
+                state.write(&event, &mut piece);
+            }
+            Some((piece.freeze(), state))
         })
     });
     let mut response = Response::new(Body::stream(pieces));

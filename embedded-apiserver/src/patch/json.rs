@@ -41,7 +41,10 @@ pub fn json_patch(live: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
             }
         };
         for member in ["op", "path", "from"] {
-            if let Some(wrong) = operation.get(member).filter(|value| !value.is_string() && !value.is_null()) {
+            if let Some(wrong) = operation
+                .get(member)
+                .filter(|value| !value.is_string() && !value.is_null())
+            {
                 return Err(PatchError::BadRequest(format!(
                     "error decoding patch: json: cannot unmarshal {} into Go struct field jsonPatchOp.{member} of type string",
                     go_kind(wrong)
@@ -222,7 +225,11 @@ impl Document {
 
 /// The index that a part of a path names; from the end if negative.
 fn index(part: &str, length: usize) -> Result<usize, PatchError> {
-    let refused = || PatchError::invalid(format!("Unable to access invalid index: {part}: invalid index referenced"));
+    let refused = || {
+        PatchError::invalid(format!(
+            "Unable to access invalid index: {part}: invalid index referenced"
+        ))
+    };
     let index: i64 = part.parse().map_err(|_| refused())?;
     let length = i64::try_from(length).map_err(|_| refused())?;
     let index = if index < 0 { index + length } else { index };

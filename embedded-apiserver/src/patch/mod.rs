@@ -78,7 +78,12 @@ pub fn merge_patch(live: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
     let (patch, strict_findings) = match decode_strict(patch).map_err(decoding)? {
         (Value::Object(map), findings) => (map, findings),
         (Value::Null, _) => return Err(PatchError::BadRequest("Invalid JSON Patch".to_owned())),
-        (other, _) => return Err(PatchError::BadRequest(format!("error decoding patch: {}", no_map(&other)))),
+        (other, _) => {
+            return Err(PatchError::BadRequest(format!(
+                "error decoding patch: {}",
+                no_map(&other)
+            )));
+        }
     };
     let mut object = live.as_object().cloned().unwrap_or_default();
     merge(&mut object, patch);

@@ -205,19 +205,20 @@ fn strategic_merge_patches_that_do_not_fit_are_refused() {
     let error = strategic("Pod", pod(json!([{"name": "a"}])), pod(json!([{"image": "x"}]))).expect_err("refused");
     assert_eq!(
         (error.code(), error.to_string().as_str()),
-        (
-            500,
-            "map: map[image:x] does not contain declared merge key: name"
-        )
+        (500, "map: map[image:x] does not contain declared merge key: name")
     );
     let order = json!({"spec": {"$setElementOrder/containers": [{"name": "b"}], "containers": [{"name": "a"}]}});
     assert_eq!(
-        strategic("Pod", pod(json!([])), order).expect_err("refused").to_string(),
+        strategic("Pod", pod(json!([])), order)
+            .expect_err("refused")
+            .to_string(),
         "The order in patch list:\n[map[name:a]]\n doesn't match $setElementOrder list:\n[map[name:b]]\n"
     );
     let mixed = json!({"spec": {"containers": ["a"]}});
     assert_eq!(
-        strategic("Pod", pod(json!([{"name": "a"}])), mixed).expect_err("refused").to_string(),
+        strategic("Pod", pod(json!([{"name": "a"}])), mixed)
+            .expect_err("refused")
+            .to_string(),
         "list element types are not identical: [[map[name:a]] [a]]"
     );
     let directive = json!({"metadata": {"labels": {"$patch": "hop"}}});

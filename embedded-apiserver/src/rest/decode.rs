@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::object::set_field;
 use super::{ApiError, BodyFormat, Request};
 use crate::registry;
-use crate::schema::{DecodeError, decode_strict, decode_strict_yaml, go_quote};
+use crate::schema::{DecodeError, decode_strict, decode_strict_yaml, decode_typed, go_quote};
 
 /// How much of a body an error shows, in bytes.
 const SHOWN: usize = 30;
@@ -17,16 +17,19 @@ const TYPE: &str =
 
 /// Decodes a body; also gives the duplicate fields.
 pub fn object(request: &Request) -> Result<(Value, Vec<String>), ApiError> {
-    let unrecognized = |why: &str| unrecognized(request, why);
+    let unrecognized = |why: &str| unrecognized(&request.resource.kind, &request.body, why);
     let yaml = matches!(request.format, BodyFormat::Yaml | BodyFormat::Apply);
     let decoded = if yaml {
         decode_strict_yaml(&request.body)
-    } else {
+    } else if request.resource.custom.is_some() {
         decode_strict(&request.body)
+    } else {
+        decode_typed(&request.body)
     };
     let (mut value, duplicates) = decoded.map_err(|error| match &error {
         DecodeError::Json(why) => unrecognized(&format!("couldn't get version/kind; json parse error: {why}")),
         DecodeError::Number(why) => not_handled(request, &request.resource.kind, &request.version, why),
+        DecodeError::TooDeep if yaml => unrecognized("yaml: exceeded max depth of 10000"),
         other => unrecognized(&other.to_string()),
     })?;
     let raw = |value: &Value| {
@@ -44,11 +47,16 @@ pub fn object(request: &Request) -> Result<(Value, Vec<String>), ApiError> {
         value = Value::Object(Map::new());
     }
     if let Some(why) = no_type(&value) {
-        return Err(unrecognized(&format!("couldn't get version/kind; json parse error: {why}")));
+        return Err(unrecognized(&format!(
+            "couldn't get version/kind; json parse error: {why}"
+        )));
     }
     let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
     if text("apiVersion").matches('/').count() > 1 {
-        return Err(unrecognized(&format!("unexpected GroupVersion string: {}", text("apiVersion"))));
+        return Err(unrecognized(&format!(
+            "unexpected GroupVersion string: {}",
+            text("apiVersion")
+        )));
     }
     if request.resource.custom.is_some() && text("kind").is_empty() {
         return Err(missing(&value));
@@ -60,7 +68,10 @@ pub fn object(request: &Request) -> Result<(Value, Vec<String>), ApiError> {
 /// Why the value has no kind and version that can be read.
 fn no_type(value: &Value) -> Option<String> {
     let Value::Object(fields) = value else {
-        return Some(format!("json: cannot unmarshal {} into Go value of type {TYPE}", go_kind(value)));
+        return Some(format!(
+            "json: cannot unmarshal {} into Go value of type {TYPE}",
+            go_kind(value)
+        ));
     };
     ["apiVersion", "kind"].into_iter().find_map(|field| {
         let wrong = fields
@@ -129,7 +140,10 @@ pub fn built_in_type(request: &Request, object: &mut Value) -> Result<(), String
             "" | "events.k8s.io" => "core",
             group => group.split('.').next().unwrap_or_default(),
         };
-        format!("converting (v1.{kind}) to ({package}.{}): unknown conversion", resource.kind)
+        format!(
+            "converting (v1.{kind}) to ({package}.{}): unknown conversion",
+            resource.kind
+        )
     } else {
         format!(
             "no kind {} is registered for version {} in scheme \"pkg/runtime/scheme.go:110\"",
@@ -149,11 +163,10 @@ pub fn not_handled(request: &Request, kind: &str, version: &str, why: &str) -> A
 }
 
 /// 400: the body does not even have a kind that can be read.
-fn unrecognized(request: &Request, why: &str) -> ApiError {
+pub fn unrecognized(kind: &str, body: &[u8], why: &str) -> ApiError {
     ApiError::bad_request(format!(
-        "the object provided is unrecognized (must be of type {}): {why} ({})",
-        request.resource.kind,
-        summary(&request.body)
+        "the object provided is unrecognized (must be of type {kind}): {why} ({})",
+        summary(body)
     ))
 }
 
@@ -168,7 +181,11 @@ fn summary(body: &[u8]) -> String {
     } else {
         hex::encode(begin)
     };
-    if body.len() > SHOWN { format!("{shown} ...") } else { shown }
+    if body.len() > SHOWN {
+        format!("{shown} ...")
+    } else {
+        shown
+    }
 }
 
 #[cfg(test)]
@@ -191,6 +208,10 @@ mod tests {
             no_type(&json!({ "kind": 5 })).unwrap(),
             "json: cannot unmarshal number into Go struct field .kind of type string"
         );
-        assert!(no_type(&json!([])).unwrap().starts_with("json: cannot unmarshal array into Go value of type struct { "));
+        assert!(
+            no_type(&json!([]))
+                .unwrap()
+                .starts_with("json: cannot unmarshal array into Go value of type struct { ")
+        );
     }
 }

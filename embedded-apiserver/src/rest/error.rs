@@ -133,6 +133,15 @@ impl ApiError {
         )
     }
 
+    /// 405 of a resource that says which verb it does not have.
+    pub fn method_not_supported(subject: Subject<'_>, verb: &str) -> Self {
+        let message = format!(
+            "{verb} is not supported on resources of kind {}",
+            go_quote(&subject.qualified())
+        );
+        Self::about(405, "MethodNotAllowed", subject, message)
+    }
+
     /// 406.
     pub fn not_acceptable(accepted: &str) -> Self {
         Self::not_acceptable_as(format!("only the following media types are accepted: {accepted}"))

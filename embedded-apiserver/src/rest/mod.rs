@@ -25,9 +25,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 
+pub use decode::unrecognized;
 pub use error::{ApiError, Subject, cause};
 pub use list::ListReply;
 pub use object::{metadata_text, now_text};
+pub use patch::FOR_CUSTOM as CUSTOM_PATCHES;
 pub use watch::{Watch, WatchEvent, WatchKind};
 
 pub(crate) use delete::{DeleteOptions, Propagation, delete_key};
@@ -299,7 +301,10 @@ pub async fn carry_out(core: &Arc<Core>, verb: Verb, request: Request) -> Result
         return Err(ApiError::not_found(request.subject(&request.name)));
     }
     if !has_subresource {
-        return Err(ApiError::no_such_resource());
+        return Err(match request.resource.custom {
+            Some(_) => ApiError::not_found(request.subject(&request.name)),
+            None => ApiError::no_such_resource(),
+        });
     }
     let supported = match request.subresource.as_str() {
         "" => request.resource.verbs().contains(&verb.name()),
@@ -308,7 +313,10 @@ pub async fn carry_out(core: &Arc<Core>, verb: Verb, request: Request) -> Result
         _ => matches!(verb, Verb::Get | Verb::Update | Verb::Patch),
     };
     if !supported {
-        return Err(ApiError::method_not_allowed());
+        return Err(match request.resource.custom {
+            Some(_) => ApiError::method_not_supported(request.subject(""), verb.name()),
+            None => ApiError::method_not_allowed(),
+        });
     }
     options::check(verb, request.format, &request.options)?;
     let reply = match (request.subresource.as_str(), verb) {

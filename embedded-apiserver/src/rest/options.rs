@@ -100,6 +100,10 @@ mod tests {
     #[test]
     fn an_apply_needs_a_manager() {
         let error = check(Verb::Patch, BodyFormat::Apply, &Options::default()).unwrap_err();
-        assert!(error.message.ends_with("fieldManager: Required value: is required for apply patch"));
+        assert!(
+            error
+                .message
+                .ends_with("fieldManager: Required value: is required for apply patch")
+        );
     }
 }

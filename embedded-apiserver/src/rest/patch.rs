@@ -11,7 +11,8 @@ use crate::managed_fields::{self, ApplyError};
 use crate::patch;
 use crate::schema::go_quote;
 
-const FOR_CUSTOM: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+/// The patches that custom resources take.
+pub const FOR_CUSTOM: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
 /// Patches an object, or its status.
 pub async fn patch(core: &Arc<Core>, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, ApiError> {
@@ -26,7 +27,8 @@ pub async fn patch(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Strin
         found.clear();
         let patched = apply_patch(request, live)?;
         let mut object = patched.object;
-        read_back(request, &mut object, patched.strict_findings, &mut found).map_err(|why| unfit(request, live, &why))?;
+        read_back(request, &mut object, patched.strict_findings, &mut found)
+            .map_err(|why| unfit(request, live, &why))?;
         if metadata_is_untold(&object) {
             return Err(ApiError::internal(
                 "Object 'apiVersion' is missing in 'object has no apiVersion field'",
@@ -44,7 +46,11 @@ pub async fn patch(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Strin
 
 /// Whether a custom object lost its version to the patch.
 fn metadata_is_untold(object: &Value) -> bool {
-    object.get("apiVersion").and_then(Value::as_str).unwrap_or_default().is_empty()
+    object
+        .get("apiVersion")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .is_empty()
 }
 
 /// Reads the patched object as one of its kind; the error says why it is none.
@@ -56,7 +62,12 @@ fn read_back(
 ) -> Result<(), String> {
     if request.resource.custom.is_none() {
         decode::built_in_type(request, object)?;
-    } else if object.get("kind").and_then(Value::as_str).unwrap_or_default().is_empty() {
+    } else if object
+        .get("kind")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .is_empty()
+    {
         return Err(format!("Object 'Kind' is missing in '{object}'"));
     }
     findings.extend(prepare::prune_and_default(request, object)?);

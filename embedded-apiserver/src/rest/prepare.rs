@@ -185,6 +185,10 @@ pub fn update(request: &Request, live: &Value, object: &mut Value, manage: bool)
     let version = request.served()?;
     keep_server_fields(live, object);
     let has_status = version.status;
+    // Who writes the status of a custom object owns the metadata that came along, though it is not kept.
+    let status_metadata = (request.subresource == "status" && request.resource.custom.is_some())
+        .then(|| live.get("metadata").cloned())
+        .flatten();
     match request.subresource.as_str() {
         "status" => keep_all_but_status(live, object),
         "finalize" => keep_all_but_finalizers(live, object),
@@ -207,6 +211,11 @@ pub fn update(request: &Request, live: &Value, object: &mut Value, manage: bool)
             schema,
             request.now,
         );
+    }
+    if let Some(metadata) = status_metadata {
+        let managed = object.pointer("/metadata/managedFields").cloned();
+        set_field(object, "metadata", Some(metadata));
+        set_metadata(object, "managedFields", managed);
     }
     strategy::prepare_update(&request.resource, &request.subresource, live, object);
     set_metadata(object, "generation", live.pointer("/metadata/generation").cloned());
@@ -256,10 +265,11 @@ fn keep_server_fields(live: &Value, object: &mut Value) {
 
 fn keep_all_but_status(live: &Value, object: &mut Value) {
     let status = object.get("status").cloned();
-    let managed = object.pointer("/metadata/managedFields").cloned();
+    let metadata = object.get("metadata").cloned();
     *object = live.clone();
     set_field(object, "status", status);
-    set_metadata(object, "managedFields", managed);
+    // Of built-in kinds, labels and annotations change with the status too.
+    set_field(object, "metadata", metadata);
 }
 
 fn keep_all_but_finalizers(live: &Value, object: &mut Value) {
@@ -327,7 +337,10 @@ fn check_custom_type(request: &Request, object: &Value) -> Result<(), ApiError> 
     }
     let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
     let version = request.api_version();
-    let wanted = [("kind", request.resource.kind.as_str()), ("apiVersion", version.as_str())];
+    let wanted = [
+        ("kind", request.resource.kind.as_str()),
+        ("apiVersion", version.as_str()),
+    ];
     let causes: Vec<_> = wanted
         .into_iter()
         .filter(|(field, wanted)| text(field) != *wanted)

@@ -175,7 +175,10 @@ pub async fn update(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Stri
 /// The refusal of a UID that is not the object's, with the place where the real server keeps the object.
 fn uid_mismatch(request: &Request, wanted: &str, present: &str) -> ApiError {
     let resource = &request.resource;
-    let kept = match (resource.custom.is_some() || resource.group == "apiextensions.k8s.io", resource.plural.as_str()) {
+    let kept = match (
+        resource.custom.is_some() || resource.group == "apiextensions.k8s.io",
+        resource.plural.as_str(),
+    ) {
         (true, plural) => format!("{}/{plural}", resource.group),
         (false, "nodes") => "minions".to_owned(),
         (false, plural) => plural.to_owned(),

@@ -35,12 +35,23 @@ pub enum DecodeError {
 
 /// Decodes JSON; also returns the duplicate fields as `duplicate field "spec.a"`. The last of a field's values counts.
 pub fn decode_strict(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
+    decode(bytes, false)
+}
+
+/// The same for objects of built-in kinds: as Go reads into the same struct or map twice, a field that is given twice
+/// has the members of both.
+pub fn decode_typed(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
+    decode(bytes, true)
+}
+
+fn decode(bytes: &[u8], merges: bool) -> Result<(Value, Vec<String>), DecodeError> {
     let mut parser = Parser {
         bytes,
         position: 0,
         path: Path::default(),
         duplicates: Vec::new(),
         limit: deep::limit(),
+        merges,
     };
     let value = parser.value(0)?;
     parser.skip_space();
@@ -165,6 +176,7 @@ struct Parser<'text> {
     path: Path,
     duplicates: Vec<String>,
     limit: usize,
+    merges: bool,
 }
 
 impl Parser<'_> {
@@ -226,8 +238,13 @@ impl Parser<'_> {
             self.path.steps.push(Step::Key(key));
             let value = self.value(depth + 1)?;
             if let Some(Step::Key(key)) = self.path.steps.pop()
-                && let Some(_earlier) = map.insert(key.clone(), value)
+                && let Some(earlier) = map.insert(key.clone(), value)
             {
+                if self.merges
+                    && let Some(value) = map.get_mut(&key)
+                {
+                    merge(earlier, value);
+                }
                 self.path.steps.push(Step::Key(key));
                 let finding = format!("duplicate field \"{}\"", self.path);
                 self.path.steps.pop();
@@ -416,6 +433,20 @@ impl Parser<'_> {
             self.position += 1;
         }
         Ok(code)
+    }
+}
+
+/// Puts the members of an earlier object under those of a later one.
+fn merge(earlier: Value, later: &mut Value) {
+    if let (Value::Object(earlier), Value::Object(later)) = (earlier, later) {
+        for (key, before) in earlier {
+            match later.get_mut(&key) {
+                Some(after) => merge(before, after),
+                None => {
+                    later.insert(key, before);
+                }
+            }
+        }
     }
 }
 

@@ -20,7 +20,7 @@ mod validate;
 pub use cause::{Cause, aggregate};
 pub(crate) use cause::{go_json, go_quote};
 pub use crate::deep::MAX_DEPTH;
-pub use decode::{DecodeError, decode_strict, decode_strict_yaml};
+pub use decode::{DecodeError, decode_strict, decode_strict_yaml, decode_typed};
 pub(crate) use node::{Additional, ListType, Node, NodeId, Types};
 
 use crate::openapi;

@@ -7,6 +7,9 @@ use super::node::{Additional, ListType, Node, NodeId, Types};
 use super::{Schema, correlate};
 use serde_json::{Value, json};
 
+/// Beyond it, a number with a fraction or an exponent is no integer: floats do not hold all of them.
+const MAX_INTEGER: f64 = 9_007_199_254_740_992.0;
+
 /// What a (sub)schema made of a value: errors, and how many checks passed, by which the best of several is chosen.
 #[derive(Default)]
 struct Outcome {
@@ -105,7 +108,7 @@ impl Walk<'_> {
             }
             return;
         }
-        let whole = matches!(value, Value::Number(number) if number.as_f64().is_some_and(|float| float.fract() == 0.0));
+        let whole = matches!(value, Value::Number(number) if number.as_f64().is_some_and(|float| float.fract() == 0.0 && float.abs() < MAX_INTEGER));
         let fits = node.types.contains(kind)
             || (kind == Types::NUMBER && whole && node.types.contains(Types::INTEGER))
             || (kind == Types::INTEGER && node.types.contains(Types::NUMBER));

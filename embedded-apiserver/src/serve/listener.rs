@@ -4,7 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, VARY};
+use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -117,6 +118,8 @@ async fn connection(
             .is_some_and(|length| length >= COMPRESS_FROM)
     };
     let service = tower::ServiceBuilder::new()
+        .map_request(only_plain_gzip)
+        .map_response(varies)
         .layer(
             CompressionLayer::new()
                 .gzip(true)
@@ -141,6 +144,35 @@ async fn connection(
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a connection ended");
     }
+}
+
+/// The real server packs answers for clients that take `gzip`, and looks at no qualities.
+fn only_plain_gzip<B>(mut request: Request<B>) -> Request<B> {
+    let takes = request
+        .headers()
+        .get(ACCEPT_ENCODING)
+        .and_then(|codings| codings.to_str().ok())
+        .is_some_and(|codings| codings.split(',').any(|coding| coding.trim() == "gzip"));
+    if takes {
+        request
+            .headers_mut()
+            .insert(ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
+    } else {
+        request.headers_mut().remove(ACCEPT_ENCODING);
+    }
+    request
+}
+
+/// Only packed answers say that they depend on what the client takes.
+fn varies<B>(mut response: Response<B>) -> Response<B> {
+    if response.headers().contains_key(CONTENT_ENCODING) {
+        response
+            .headers_mut()
+            .insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    } else {
+        response.headers_mut().remove(VARY);
+    }
+    response
 }
 
 /// Puts the length of whole bodies into the headers, where the compression looks for it.

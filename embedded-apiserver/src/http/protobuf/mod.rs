@@ -24,6 +24,9 @@ const MAX_DEPTH: usize = 32;
 /// Why a body could not be read.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtobufError {
+    /// The body does not begin as all of them do.
+    #[error("provided data does not appear to be a protobuf message, expected prefix [107 56 115 0]")]
+    Prefix,
     /// The body is not what the media type promises.
     #[error("the body is not Kubernetes protobuf: {0}")]
     Malformed(&'static str),
@@ -99,7 +102,7 @@ fn package_of(api_version: &str) -> &str {
 
 /// Reads a body: an envelope that names the kind, and the object.
 pub fn decode(body: &[u8]) -> Result<Value, ProtobufError> {
-    let envelope = body.strip_prefix(MAGIC).ok_or(Malformed("the first bytes are wrong"))?;
+    let envelope = body.strip_prefix(MAGIC).ok_or(ProtobufError::Prefix)?;
     let (mut api_version, mut kind, mut raw) = (String::new(), String::new(), &[][..]);
     let mut reader = Reader(envelope);
     while let Some((number, part)) = reader.field()? {
