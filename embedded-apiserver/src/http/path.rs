@@ -190,7 +190,11 @@ pub fn query(text: &str) -> Vec<(String, String)> {
 pub fn verb(method: &Method, path: &ResourcePath, options: &Options) -> Option<Verb> {
     let collection = path.name.is_empty();
     match *method {
-        Method::GET if path.subresource.is_empty() && (options.watch || path.watch) => Some(Verb::Watch),
+        // The old paths of watches take nothing else.
+        Method::GET if path.watch && path.subresource.is_empty() => Some(Verb::Watch),
+        _ if path.watch => None,
+        // One object is read, whatever is said of watching: its watch is one of the collection, by name.
+        Method::GET if collection && options.watch => Some(Verb::Watch),
         Method::GET if collection => Some(Verb::List),
         Method::GET => Some(Verb::Get),
         Method::POST => Some(Verb::Create),

@@ -163,14 +163,23 @@ fn only_plain_gzip<B>(mut request: Request<B>) -> Request<B> {
     request
 }
 
-/// Only packed answers say that they depend on what the client takes.
+/// Only packed answers say that they depend on what the client packs and unpacks.
 fn varies<B>(mut response: Response<B>) -> Response<B> {
-    if response.headers().contains_key(CONTENT_ENCODING) {
-        response
-            .headers_mut()
-            .insert(VARY, HeaderValue::from_static("Accept-Encoding"));
-    } else {
-        response.headers_mut().remove(VARY);
+    let packed = response.headers().contains_key(CONTENT_ENCODING);
+    let others: Vec<HeaderValue> = response
+        .headers()
+        .get_all(VARY)
+        .iter()
+        .filter(|vary| !vary.as_bytes().eq_ignore_ascii_case(b"accept-encoding"))
+        .cloned()
+        .collect();
+    let headers = response.headers_mut();
+    headers.remove(VARY);
+    for vary in others {
+        headers.append(VARY, vary);
+    }
+    if packed {
+        headers.append(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
     response
 }
