@@ -9,6 +9,7 @@ mod negotiate;
 mod path;
 mod protobuf;
 mod render;
+mod request_body;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use http::header::{CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use jiff::Timestamp;
 use serde_json::json;
 
@@ -29,9 +29,6 @@ use crate::deep::{self, Carried};
 use crate::registry::{Behaviour, Resource, Snapshot};
 use crate::rest::{self, ApiError, BodyFormat, Core, Verb};
 use crate::table::IncludeObject;
-
-/// The largest body of a request, in bytes.
-pub const BODY_LIMIT: usize = 3 << 20;
 
 /// What requests are answered from.
 #[derive(Debug)]
@@ -278,7 +275,7 @@ impl Handler {
         let accepted = negotiate::resource(&head.headers)?;
         let mut format = body_format(&head.headers, verb, resource)?;
         let mut body = if verb.mutates() {
-            read_body(&head.headers, body).await?
+            request_body::read(&head.headers, body).await?
         } else {
             Bytes::new()
         };
@@ -453,24 +450,6 @@ fn body_format(headers: &HeaderMap, verb: Verb, resource: &Resource) -> Result<B
         protobuf::MEDIA_TYPE => Ok(BodyFormat::Protobuf),
         _ if !verb.mutates() => Ok(BodyFormat::Json),
         _ => Err(ApiError::unsupported_media_type(negotiate::RESOURCE_TYPES)),
-    }
-}
-
-async fn read_body<B>(headers: &HeaderMap, body: B) -> Result<Bytes, ApiError>
-where
-    B: http_body::Body<Data = Bytes> + Send,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let encoded = headers
-        .get(http::header::CONTENT_ENCODING)
-        .is_some_and(|encoding| encoding != "identity");
-    if encoded {
-        return Err(ApiError::unsupported_media_type(negotiate::RESOURCE_TYPES));
-    }
-    match Limited::new(body, BODY_LIMIT).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.downcast_ref::<LengthLimitError>().is_some() => Err(ApiError::too_large(BODY_LIMIT)),
-        Err(error) => Err(ApiError::bad_request(format!("unable to read the body: {error}"))),
     }
 }
 

@@ -275,6 +275,15 @@ impl ApiError {
         }
     }
 
+    /// 504: the request took too long to come.
+    pub fn timed_out() -> Self {
+        Self::new(
+            504,
+            "Timeout",
+            "Timeout: request did not complete within the allotted timeout",
+        )
+    }
+
     /// 503: try again.
     pub fn unavailable(message: impl Into<String>) -> Self {
         Self::new(503, "ServiceUnavailable", message)
