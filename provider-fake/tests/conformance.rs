@@ -2,65 +2,12 @@
 
 #![allow(clippy::expect_used, clippy::panic)] // a test may panic
 
-use std::fs::File;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+#[path = "common/process.rs"]
+mod process;
 
 use actuator_conformance::restart::Hook;
 use actuator_conformance::{Config, Options, run};
-
-/// The provider's process, which the suite may kill.
-struct Provider {
-    folder: PathBuf,
-    flags: Vec<&'static str>,
-    child: Mutex<Option<Child>>,
-}
-
-impl Provider {
-    fn start(folder: &Path, flags: &[&'static str]) -> Arc<Self> {
-        let provider = Arc::new(Self {
-            folder: folder.to_owned(),
-            flags: flags.to_vec(),
-            child: Mutex::new(None),
-        });
-        provider.restart().expect("started");
-        provider
-    }
-
-    fn log(&self) -> PathBuf {
-        self.folder.join("log")
-    }
-
-    fn restart(&self) -> anyhow::Result<()> {
-        let mut child = self.child.lock().expect("no panic");
-        if let Some(mut old) = child.take() {
-            old.kill()?;
-            old.wait()?;
-        }
-        let log = File::options().create(true).append(true).open(self.log())?;
-        let mut started = Command::new(env!("CARGO_BIN_EXE_provider-fake"));
-        started
-            .arg(format!("--listen=unix://{}/fake.sock", self.folder.display()))
-            .arg(format!("--state-dir={}/state", self.folder.display()))
-            .arg("--log-level=trace")
-            .args(&self.flags)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log);
-        *child = Some(started.spawn()?);
-        Ok(())
-    }
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        if let Some(mut child) = self.child.lock().expect("no panic").take() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
+use process::Provider;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn provider_fake_conforms() {
@@ -86,17 +33,8 @@ async fn provider_fake_conforms() {
     options.faults_required = true;
     options.parallel = 8;
     options.ledger = Some(folder.path().join("ledger"));
-    let report = loop {
-        match run(options.clone()).await {
-            Ok(report) => break report,
-            // The process may not listen yet; nothing but the socket tells.
-            Err(error) => {
-                let starting = format!("{error:#}").contains("no connection");
-                assert!(starting, "{error:#}");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-        }
-    };
+    process::until_it_listens(&provider).await;
+    let report = run(options).await.expect("a report");
     println!("{report}");
     assert!(report.conforms(), "{report}");
 }

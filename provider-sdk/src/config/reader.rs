@@ -257,6 +257,9 @@ fn describe(error: &ValidationError<'_>, found: &mut Vec<Diagnostic>) {
             };
             found.push(Diagnostic::error(at, format!("must be of type {allowed}")));
         }
+        // A number is shown as it was read: whoever sees other digits than he wrote knows why.
+        _ if error.instance().is_number() => found.push(Diagnostic::error(at, error.to_string())),
+        // Anything else may be a secret that was put into the wrong place.
         _ => found.push(Diagnostic::error(at, error.masked().to_string())),
     }
 }
