@@ -6,6 +6,7 @@ mod concurrency;
 mod console;
 mod crashes;
 mod create;
+mod create_refused;
 mod delete;
 mod discovery;
 mod endpoint;
@@ -35,6 +36,7 @@ pub fn all() -> Vec<Rule> {
         transport::rules(),
         validation::rules(),
         create::rules(),
+        create_refused::rules(),
         exists::rules(),
         update::rules(),
         delete::rules(),
