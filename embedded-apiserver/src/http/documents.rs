@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, VARY};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, EXPIRES, HeaderValue, IF_NONE_MATCH, LOCATION, VARY};
 use http::{HeaderMap, Response};
 use parking_lot::Mutex;
 use serde_json::{Map, Value, json};
@@ -161,6 +161,37 @@ pub fn aggregated_response(value: &Value, media: &'static str, headers: &HeaderM
         headers.insert(ETAG, etag);
     }
     response
+}
+
+/// The index, as the real server types it.
+pub fn index_response(index: &Value) -> Response<Body> {
+    render::whole(
+        200,
+        "text/plain; charset=utf-8",
+        serde_json::to_vec(index).unwrap_or_default(),
+    )
+}
+
+/// There is no document of such a version.
+pub fn no_document() -> Response<Body> {
+    let mut response = render::whole(404, "", Bytes::new());
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
+}
+
+/// A document of the index: asked for with a hash that it no longer has, it says where it is now.
+pub fn hashed_response(document: &Document, head: &http::request::Parts, query: &[(String, String)]) -> Response<Body> {
+    let asked = query.iter().find(|(name, _)| name == "hash").map(|(_, hash)| hash);
+    let place = format!("{}?hash={}", head.uri.path(), document.hash);
+    match (asked, HeaderValue::from_str(&place)) {
+        (Some(asked), Ok(place)) if !asked.is_empty() && *asked != document.hash => {
+            let mut response = render::whole(301, "application/json", Bytes::new());
+            response.headers_mut().insert(LOCATION, place);
+            response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+            response
+        }
+        _ => response(document, &head.headers, query),
+    }
 }
 
 /// A document as a response; with the right hash in the query it may be cached for good.

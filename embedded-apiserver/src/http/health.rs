@@ -40,28 +40,30 @@ pub fn answer(path: &str, query: &[(String, String)]) -> Response<Body> {
 }
 
 fn verbose_text(root: &str, excluded: &[&str]) -> String {
-    let mut text = String::new();
-    for check in CHECKS {
-        let outcome = if excluded.contains(&check) {
+    let outcome = |check: &str| {
+        if excluded.contains(&check) {
             "excluded: ok"
         } else {
             "ok"
-        };
-        text.push_str(&format!("[+]{check} {outcome}\n"));
-    }
+        }
+    };
+    let mut lines: Vec<String> = CHECKS
+        .iter()
+        .map(|check| format!("[+]{check} {}\n", outcome(check)))
+        .collect();
     let unknown: Vec<String> = excluded
         .iter()
         .filter(|name| !CHECKS.contains(name))
         .map(|name| format!("{name:?}"))
         .collect();
     if !unknown.is_empty() {
-        text.push_str(&format!(
+        lines.push(format!(
             "warn: some health checks cannot be excluded: no matches for {}\n",
             unknown.join(", ")
         ));
     }
-    text.push_str(&format!("{root} check passed\n"));
-    text
+    lines.push(format!("{root} check passed\n"));
+    lines.concat()
 }
 
 #[cfg(test)]

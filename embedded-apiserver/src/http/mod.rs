@@ -149,7 +149,9 @@ impl Handler {
             Route::Health(_)
                 | Route::Groups { core: false }
                 | Route::Group(_)
+                | Route::OpenApiV2
                 | Route::OpenApiV3Index
+                | Route::OpenApiV3 { .. }
                 | Route::Unknown(_)
         );
         if !any_method && !matches!(head.method, Method::GET | Method::HEAD) {
@@ -196,18 +198,14 @@ impl Handler {
                 }
                 Ok(documents::response(&self.documents.v2(&snapshot), &head.headers, query))
             }
-            Route::OpenApiV3Index => Ok(render::value(
-                200,
-                &self.documents.index(&snapshot),
-                negotiate::Text::Json,
-            )),
+            Route::OpenApiV3Index => Ok(documents::index_response(&self.documents.index(&snapshot))),
             Route::OpenApiV3 { group, version } => {
                 if !negotiate::accepts_json(&head.headers) {
                     return Err(ApiError::not_acceptable("application/json"));
                 }
                 match self.documents.v3(&snapshot, &group, &version) {
-                    Some(document) => Ok(documents::response(&document, &head.headers, query)),
-                    None => Ok(not_found_page()),
+                    Some(document) => Ok(documents::hashed_response(&document, head, query)),
+                    None => Ok(documents::no_document()),
                 }
             }
             Route::Unknown(path) => not_served(&snapshot, path.as_deref().unwrap_or("/")),

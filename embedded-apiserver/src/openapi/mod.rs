@@ -74,14 +74,15 @@ pub fn v3_document(group: &str, version: &str, resources: &[ResourceInfo]) -> Va
         .collect();
     let custom = served.iter().any(|resource| resource.schema.is_some());
     let (paths, schemas) = build(&served, Dialect::V3);
+    let mut components = json!({ "schemas": schemas });
+    if !custom {
+        components["securitySchemes"] = json!({"BearerToken": bearer_token()});
+    }
     json!({
         "openapi": "3.0.0",
         "info": information(custom),
         "paths": paths,
-        "components": {
-            "schemas": schemas,
-            "securitySchemes": {"BearerToken": bearer_token()},
-        },
+        "components": components,
     })
 }
 
@@ -100,7 +101,8 @@ pub fn v2_document(resources: &[ResourceInfo]) -> Value {
 }
 
 fn build(resources: &[&ResourceInfo], dialect: Dialect) -> (Map<String, Value>, Map<String, Value>) {
-    let mut schemas = Schemas::new(dialect);
+    let custom = !resources.is_empty() && resources.iter().all(|resource| resource.schema.is_some());
+    let mut schemas = Schemas::new(dialect, custom);
     let mut paths = Map::new();
     for resource in resources {
         schemas.add(resource);
@@ -113,7 +115,7 @@ fn information(custom: bool) -> Value {
     if custom {
         json!({"title": "Kubernetes CRD Swagger", "version": "v0.1.0"})
     } else {
-        json!({"title": "Kubernetes", "version": "unversioned"})
+        json!({"title": "Kubernetes", "version": "1.34"})
     }
 }
 

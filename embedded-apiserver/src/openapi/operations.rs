@@ -5,6 +5,7 @@
 use super::ResourceInfo;
 use super::schemas::{Dialect, list_name_of, name_of};
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 
 /// Adds all paths of a resource.
 pub(super) fn add_paths(resource: &ResourceInfo, dialect: Dialect, paths: &mut Map<String, Value>) {
@@ -37,14 +38,28 @@ pub(super) fn add_paths(resource: &ResourceInfo, dialect: Dialect, paths: &mut M
         );
     }
     if resource.scale {
-        let scale = ("autoscaling", "v1", "Scale");
+        // Of a custom resource, even its scale is said to be of its own kind.
+        let scale = (!builder.is_custom()).then_some(("autoscaling", "v1", "Scale"));
         add(
             format!("{item}/scale"),
-            builder.subresource("Scale", "io.k8s.api.autoscaling.v1.Scale", Some(scale)),
+            builder.subresource("Scale", "io.k8s.api.autoscaling.v1.Scale", scale),
         );
     }
     if resource.eviction {
         add(format!("{item}/eviction"), builder.eviction());
+    }
+    if builder.is_custom() {
+        return;
+    }
+    add(format!("{base}/"), builder.available_resources());
+    if builder.has("watch") {
+        let watched = |path: &str| path.replacen(&base, &format!("{base}/watch"), 1);
+        add(watched(&collection), builder.watch("List", false, resource.namespaced));
+        add(watched(&item), builder.watch("", true, resource.namespaced));
+        if resource.namespaced {
+            let path = format!("{base}/watch/{plural}");
+            add(path, builder.watch("ListForAllNamespaces", false, false));
+        }
     }
 }
 
@@ -55,25 +70,13 @@ struct Builder<'resource> {
 
 const DELETE_OPTIONS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions";
 const STATUS: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Status";
+const WATCH_EVENT: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.WatchEvent";
+const RESOURCES: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.APIResourceList";
 const PATCH: &str = "io.k8s.apimachinery.pkg.apis.meta.v1.Patch";
-const DRY_RUN: &str = "When present, indicates that modifications should not be persisted. An invalid or unrecognized \
-                       dryRun directive will result in an error response and no further processing of the request. \
-                       Valid values are: - All: all dry run stages will be processed";
-const FIELD_MANAGER: &str = "fieldManager is a name associated with the actor or entity that is making these changes. \
-                             The value must be less than or 128 characters long, and only contain printable \
-                             characters, as defined by https://golang.org/pkg/unicode/#IsPrint.";
-const FIELD_VALIDATION: &str = "fieldValidation instructs the server on how to handle objects in the request \
-                                (POST/PUT/PATCH) containing unknown or duplicate fields. Valid values are: - Ignore: \
-                                This will ignore any unknown fields that are silently dropped from the object, and \
-                                will ignore all but the last duplicate field that the decoder encounters. This is the \
-                                default behavior prior to v1.23. - Warn: This will send a warning via the standard \
-                                warning response header for each unknown field that is dropped from the object, and \
-                                for each duplicate field that is encountered. The request will still succeed if there \
-                                are no other errors, and will only persist the last of any duplicate fields. This is \
-                                the default in v1.23+ - Strict: This will fail the request with a BadRequest error if \
-                                any unknown fields would be dropped from the object, or if any duplicate fields are \
-                                present. The error returned from the server will contain all unknown and duplicate \
-                                fields encountered.";
+
+/// The query parameters, in the words of the API reference.
+static PARAMETERS: LazyLock<Map<String, Value>> =
+    LazyLock::new(|| serde_json::from_str(include_str!("parameters.json")).unwrap_or_default());
 
 impl Builder<'_> {
     fn has(&self, verb: &str) -> bool {
@@ -95,8 +98,15 @@ impl Builder<'_> {
         parameter
     }
 
-    fn query(&self, name: &str, kind: &str, description: &str) -> Value {
-        self.parameter(name, "query", kind, description)
+    fn query(&self, name: &str) -> Value {
+        let known = PARAMETERS.get(name);
+        let text = |field: &str| known.and_then(|known| known[field].as_str()).unwrap_or_default();
+        let plain = name.split(' ').next().unwrap_or_default();
+        self.parameter(plain, "query", text("type"), text("description"))
+    }
+
+    fn queries(&self, names: &[&str]) -> Vec<Value> {
+        names.iter().map(|name| self.query(name)).collect()
     }
 
     fn path_parameters(&self, named: bool, namespaced: bool) -> Value {
@@ -108,91 +118,50 @@ impl Builder<'_> {
             let description = "object name and auth scope, such as for teams and projects";
             parameters.push(self.parameter("namespace", "path", "string", description));
         }
-        let description = "If 'true', then the output is pretty printed. Defaults to 'false' unless the user-agent \
-                           indicates a browser or command-line HTTP tool (curl and wget).";
-        parameters.push(self.query("pretty", "string", description));
+        parameters.push(self.query("pretty"));
         Value::Array(parameters)
     }
 
     fn list_parameters(&self) -> Vec<Value> {
-        vec![
-            self.query(
-                "allowWatchBookmarks",
-                "boolean",
-                "allowWatchBookmarks requests watch events with type \"BOOKMARK\".",
-            ),
-            self.query(
-                "continue",
-                "string",
-                "The continue option should be set when retrieving more results.",
-            ),
-            self.query(
-                "fieldSelector",
-                "string",
-                "A selector to restrict the list of returned objects by their fields. Defaults to everything.",
-            ),
-            self.query(
-                "labelSelector",
-                "string",
-                "A selector to restrict the list of returned objects by their labels. Defaults to everything.",
-            ),
-            self.query(
-                "limit",
-                "integer",
-                "limit is a maximum number of responses to return for a list call.",
-            ),
-            self.query(
-                "resourceVersion",
-                "string",
-                "resourceVersion sets a constraint on what resource versions a request may be served from.",
-            ),
-            self.query(
-                "resourceVersionMatch",
-                "string",
-                "resourceVersionMatch determines how resourceVersion is applied to list calls.",
-            ),
-            self.query(
-                "sendInitialEvents",
-                "boolean",
-                "`sendInitialEvents=true` may be set together with `watch=true`.",
-            ),
-            self.query("timeoutSeconds", "integer", "Timeout for the list/watch call."),
-            self.query(
-                "watch",
-                "boolean",
-                "Watch for changes to the described resources and return them as a stream of add, update, and remove \
-                 notifications. Specify resourceVersion.",
-            ),
-        ]
+        self.queries(&[
+            "allowWatchBookmarks",
+            "continue",
+            "fieldSelector",
+            "labelSelector",
+            "limit",
+            "resourceVersion",
+            "resourceVersionMatch",
+            "sendInitialEvents",
+            "timeoutSeconds",
+            "watch",
+        ])
     }
 
     fn write_parameters(&self) -> Vec<Value> {
-        vec![
-            self.query("dryRun", "string", DRY_RUN),
-            self.query("fieldManager", "string", FIELD_MANAGER),
-            self.query("fieldValidation", "string", FIELD_VALIDATION),
-        ]
+        self.queries(&["dryRun", "fieldManager", "fieldValidation"])
+    }
+
+    /// A get of a custom resource may name a revision; those of built-in kinds do not say so.
+    fn read_parameters(&self) -> Vec<Value> {
+        if self.is_custom() {
+            self.queries(&["resourceVersion"])
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn is_custom(&self) -> bool {
+        self.resource.schema.is_some()
     }
 
     fn delete_parameters(&self) -> Vec<Value> {
-        vec![
-            self.query("dryRun", "string", DRY_RUN),
-            self.query(
-                "gracePeriodSeconds",
-                "integer",
-                "The duration in seconds before the object should be deleted. Value must be non-negative integer.",
-            ),
-            self.query(
-                "orphanDependents",
-                "boolean",
-                "Deprecated: please use the PropagationPolicy, this field will be deprecated in 1.7.",
-            ),
-            self.query(
-                "propagationPolicy",
-                "string",
-                "Whether and how garbage collection will be performed.",
-            ),
-        ]
+        self.queries(&[
+            "dryRun",
+            "gracePeriodSeconds",
+            "ignoreStoreReadErrorWithClusterBreakingPotential",
+            "orphanDependents",
+            "propagationPolicy",
+        ])
     }
 
     /// One operation; `kind` is the group, version and kind it is about if that is not the resource's own.
@@ -209,19 +178,25 @@ impl Builder<'_> {
     ) -> Value {
         let resource = self.resource;
         let group = title_group(&resource.group);
-        let scope = if resource.namespaced && suffix != "ForAllNamespaces" {
+        let scope = if resource.namespaced && !suffix.ends_with("ForAllNamespaces") {
             "Namespaced"
         } else {
             ""
         };
-        let identifier = format!(
-            "{verb}{group}{}{scope}{}{suffix}",
-            capitalized(&resource.version),
-            resource.kind
-        );
+        let version = capitalized(&resource.version);
+        let kind_of_it = &resource.kind;
+        let identifier = if suffix == "Collection" {
+            format!("{verb}{group}{version}Collection{scope}{kind_of_it}")
+        } else {
+            format!("{verb}{group}{version}{scope}{kind_of_it}{suffix}")
+        };
         let (kind_group, kind_version, kind_name) =
             kind.unwrap_or((&resource.group, &resource.version, &resource.kind));
-        let produced = ["application/json", "application/yaml"];
+        let streams = !self.is_custom() && matches!(action, "list" | "watch" | "watchlist");
+        let mut produced = vec!["application/json", "application/yaml"];
+        if streams {
+            produced.insert(1, "application/json;stream=watch");
+        }
         let mut operation = Map::new();
         let mut lower = group.chars();
         let tag: String = lower
@@ -233,7 +208,7 @@ impl Builder<'_> {
         operation.insert("tags".to_owned(), json!([format!("{tag}_{}", resource.version)]));
         operation.insert(
             "description".to_owned(),
-            json!(describe(action, &resource.kind, suffix)),
+            json!(describe(action, &resource.kind, suffix, self.is_custom())),
         );
         operation.insert("operationId".to_owned(), json!(identifier));
         let accepted: &[&str] = match (action, resource.schema.is_some()) {
@@ -248,7 +223,8 @@ impl Builder<'_> {
                 "application/merge-patch+json",
                 "application/strategic-merge-patch+json",
             ],
-            _ => &["application/json", "application/yaml"],
+            (_, false) => &["*/*"],
+            (_, true) => &["application/json", "application/yaml"],
         };
         match self.dialect {
             Dialect::V2 => {
@@ -281,7 +257,9 @@ impl Builder<'_> {
                 }
             }
         }
-        operation.insert("parameters".to_owned(), Value::Array(parameters));
+        if !parameters.is_empty() {
+            operation.insert("parameters".to_owned(), Value::Array(parameters));
+        }
         let mut responses = Map::new();
         for (code, schema) in answers {
             let description = match *code {
@@ -339,24 +317,52 @@ impl Builder<'_> {
             );
         }
         if self.has("deletecollection") {
+            // Custom resources list the parameters of a list here, and no body.
             let mut parameters = self.list_parameters();
-            parameters.retain(|parameter| {
-                !["allowWatchBookmarks", "watch"]
-                    .iter()
-                    .any(|name| parameter["name"] == *name)
-            });
-            parameters.extend(self.delete_parameters());
+            if !self.is_custom() {
+                parameters.retain(|parameter| {
+                    !["allowWatchBookmarks", "watch"]
+                        .iter()
+                        .any(|name| parameter["name"] == *name)
+                });
+                parameters.extend(self.delete_parameters());
+                parameters.sort_by_key(|parameter| parameter["name"].to_string());
+            }
             item["delete"] = self.operation(
-                "deleteCollection",
+                "delete",
                 "deletecollection",
-                "",
+                "Collection",
                 None,
                 parameters,
-                Some(DELETE_OPTIONS),
+                (!self.is_custom()).then_some(DELETE_OPTIONS),
                 &[("200", STATUS)],
             );
         }
         item
+    }
+
+    /// The old paths of watches.
+    fn watch(&self, suffix: &str, named: bool, namespaced: bool) -> Value {
+        let action = if named { "watch" } else { "watchlist" };
+        let get = self.operation("watch", action, suffix, None, Vec::new(), None, &[("200", WATCH_EVENT)]);
+        let mut parameters = self.list_parameters();
+        if let Value::Array(more) = self.path_parameters(named, namespaced) {
+            parameters.extend(more);
+        }
+        parameters.sort_by_key(|parameter| parameter["name"].to_string());
+        json!({"get": get, "parameters": parameters})
+    }
+
+    /// Discovery of the version.
+    fn available_resources(&self) -> Value {
+        let (group, version) = (title_group(&self.resource.group), &self.resource.version);
+        let mut get = self.operation("get", "get", "", None, Vec::new(), None, &[("200", RESOURCES)]);
+        get["description"] = "get available resources".into();
+        get["operationId"] = format!("get{group}{}APIResources", capitalized(version)).into();
+        if let Some(get) = get.as_object_mut() {
+            get.retain(|field, _| !field.starts_with("x-kubernetes"));
+        }
+        json!({"get": get})
     }
 
     fn all_namespaces(&self) -> Value {
@@ -371,9 +377,8 @@ impl Builder<'_> {
             &[("200", &list)],
         );
         let mut parameters = self.list_parameters();
-        if let Value::Array(more) = self.path_parameters(false, false) {
-            parameters.extend(more);
-        }
+        parameters.push(self.query("pretty"));
+        parameters.sort_by_key(|parameter| parameter["name"].to_string());
         json!({"get": get, "parameters": parameters})
     }
 
@@ -381,7 +386,7 @@ impl Builder<'_> {
         let name = name_of(self.resource);
         let mut item = json!({"parameters": self.path_parameters(true, self.resource.namespaced)});
         if self.has("get") {
-            item["get"] = self.operation("read", "get", "", None, Vec::new(), None, &[("200", &name)]);
+            item["get"] = self.operation("read", "get", "", None, self.read_parameters(), None, &[("200", &name)]);
         }
         if self.has("update") {
             let answers = [("200", name.as_str()), ("201", name.as_str())];
@@ -414,13 +419,7 @@ impl Builder<'_> {
     }
 
     fn patch(&self, suffix: &str, kind: Option<(&str, &str, &str)>, name: &str) -> Value {
-        let mut parameters = self.write_parameters();
-        parameters.push(self.query(
-            "force",
-            "boolean",
-            "Force is going to \"force\" Apply requests. It means user will re-acquire conflicting fields owned by \
-             other people. Force flag must be unset for non-apply patch requests.",
-        ));
+        let parameters = self.queries(&["dryRun", "fieldManager (patch)", "fieldValidation", "force"]);
         let answers = [("200", name), ("201", name)];
         let answers = if self.resource.schema.is_some() {
             &answers[..1]
@@ -434,7 +433,7 @@ impl Builder<'_> {
         let answers = [("200", name), ("201", name)];
         json!({
             "parameters": self.path_parameters(true, self.resource.namespaced),
-            "get": self.operation("read", "get", suffix, kind, Vec::new(), None, &answers[..1]),
+            "get": self.operation("read", "get", suffix, kind, self.read_parameters(), None, &answers[..1]),
             "put": self.operation("replace", "put", suffix, kind, self.write_parameters(), Some(name), &answers),
             "patch": self.patch(suffix, kind, name),
         })
@@ -460,7 +459,7 @@ fn title_group(group: &str) -> String {
     group
         .strip_suffix(".k8s.io")
         .unwrap_or(group)
-        .split('.')
+        .split(|letter: char| !letter.is_ascii_alphanumeric())
         .map(capitalized)
         .collect()
 }
@@ -473,18 +472,36 @@ fn capitalized(text: &str) -> String {
         .unwrap_or_default()
 }
 
-fn describe(action: &str, kind: &str, suffix: &str) -> String {
+/// Plurals have none.
+fn with_article(noun: &str) -> String {
+    if noun.ends_with('s') && !noun.ends_with("ss") {
+        return noun.to_owned();
+    }
+    let vowel = noun.starts_with(|letter: char| matches!(letter.to_ascii_lowercase(), 'a' | 'e' | 'i' | 'o' | 'u'));
+    format!("{} {noun}", if vowel { "an" } else { "a" })
+}
+
+fn describe(action: &str, kind: &str, suffix: &str, custom: bool) -> String {
     let part = match suffix {
         "Status" | "Scale" => format!("{} of the specified {kind}", suffix.to_lowercase()),
         "Eviction" => format!("eviction of a {kind}"),
         _ => match action {
             "list" => format!("objects of kind {kind}"),
             "deletecollection" => format!("collection of {kind}"),
-            "post" | "delete" => format!("a {kind}"),
+            "post" | "delete" => with_article(kind),
             _ => format!("the specified {kind}"),
         },
     };
     match action {
+        "watchlist" => format!(
+            "watch individual changes to a list of {kind}. deprecated: use the 'watch' parameter with a list operation \
+             instead."
+        ),
+        "watch" => format!(
+            "watch changes to an object of kind {kind}. deprecated: use the 'watch' parameter with a list operation \
+             instead, filtered to a single item with the 'fieldSelector' parameter."
+        ),
+        "list" if custom => format!("list {part}"),
         "list" => format!("list or watch {part}"),
         "post" => format!("create {part}"),
         "put" => format!("replace {part}"),

@@ -138,7 +138,7 @@ fn a_custom_resource_is_described_as_kubectl_expects() {
     );
     assert_eq!(
         document["paths"][paths[3]]["get"]["x-kubernetes-group-version-kind"],
-        json!({"group": "autoscaling", "kind": "Scale", "version": "v1"})
+        json!({"group": "cluster.outrigger.dev", "kind": "Machine", "version": "v1alpha1"})
     );
     assert_eq!(
         document["components"]["schemas"]["dev.outrigger.cluster.v1alpha1.MachineList"]["properties"]["items"]["items"],

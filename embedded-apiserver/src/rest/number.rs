@@ -1,10 +1,10 @@
 //! Numbers in queries, refused as the real server (Go's strconv) refuses them.
 
-use std::num::IntErrorKind;
+use std::num::{IntErrorKind, ParseIntError};
 
-fn refuse(function: &str, text: &str, kind: &IntErrorKind) -> String {
-    let why = match kind {
-        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+fn refuse(function: &str, text: &str, error: Option<&ParseIntError>) -> String {
+    let why = match error.map(ParseIntError::kind) {
+        Some(IntErrorKind::PosOverflow | IntErrorKind::NegOverflow) => "value out of range",
         _ => "invalid syntax",
     };
     format!("strconv.{function}: parsing {text:?}: {why}")
@@ -12,17 +12,15 @@ fn refuse(function: &str, text: &str, kind: &IntErrorKind) -> String {
 
 /// A number with a sign.
 pub fn parse_integer(text: &str) -> Result<i64, String> {
-    text.parse()
-        .map_err(|error: std::num::ParseIntError| refuse("ParseInt", text, error.kind()))
+    text.parse().map_err(|error| refuse("ParseInt", text, Some(&error)))
 }
 
 /// A number without a sign, such as a revision.
 pub fn parse_unsigned(text: &str) -> Result<u64, String> {
     if text.starts_with('+') {
-        return Err(refuse("ParseUint", text, &IntErrorKind::InvalidDigit));
+        return Err(refuse("ParseUint", text, None));
     }
-    text.parse()
-        .map_err(|error: std::num::ParseIntError| refuse("ParseUint", text, error.kind()))
+    text.parse().map_err(|error| refuse("ParseUint", text, Some(&error)))
 }
 
 /// A `resourceVersion`, refused as a field.

@@ -19,7 +19,7 @@ use crate::storage::{Event, EventKind, ObjectName, RevisionError, Stored};
 /// How many events are taken from the history at a time.
 const CHUNK: usize = 256;
 /// How often a watcher is told the present revision.
-const BOOKMARK_INTERVAL: Duration = Duration::from_secs(60);
+const BOOKMARK_INTERVAL: Duration = Duration::from_mins(1);
 /// How long before its end a watch is told the present revision once more.
 const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 

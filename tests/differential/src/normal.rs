@@ -46,7 +46,7 @@ pub fn body(mut value: Value, kept: &BTreeMap<String, String>, how: &How) -> Val
     for pointer in &how.only {
         let mut found = Vec::new();
         each(&mut value, &parts(pointer), false, &mut |value| {
-            found.push(value.clone())
+            found.push(value.clone());
         });
         chosen.insert(pointer.clone(), Value::Array(found));
     }

@@ -263,6 +263,9 @@ impl<'a> Player<'a> {
         for select in &mut how.select {
             select.within = select.within.iter().map(|value| self.fill(value)).collect();
         }
+        for pointer in how.only.iter_mut().chain(&mut how.ignore) {
+            *pointer = self.fill_text(pointer);
+        }
         how
     }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 pub const RUNNING: &str = "OUTRIGGER_KUBE_APISERVER";
 
 /// Building comes before starting, and takes minutes the first time.
-const STARTED_WITHIN: Duration = Duration::from_secs(40 * 60);
+const STARTED_WITHIN: Duration = Duration::from_mins(40);
 
 /// How to talk to one server.
 #[derive(Clone)]
