@@ -8,6 +8,7 @@ mod delete;
 mod error;
 mod list;
 pub mod number;
+mod metadata;
 mod object;
 mod options;
 mod patch;

@@ -9,7 +9,7 @@ use super::error::cause;
 use super::object::{
     finalizers, generation, is_deleting, metadata_mut, metadata_text, now_text, set_field, set_metadata,
 };
-use super::{ApiError, BodyFormat, FieldValidation, Request, Subject, strategy, validate};
+use super::{ApiError, BodyFormat, FieldValidation, Request, Subject, metadata, strategy, validate};
 use crate::managed_fields;
 use crate::registry::Behaviour;
 use crate::schema::{self, Schema};
@@ -166,6 +166,8 @@ pub fn create(request: &Request, object: &mut Value, manage: bool) -> Result<(),
     if version.status && request.subresource.is_empty() {
         set_field(object, "status", None);
     }
+    // What is empty is not there, and nobody's.
+    drop_empty_metadata(object);
     if manage && let Some(schema) = &version.schema {
         let manager = request.manager();
         managed_fields::update(None, object, &manager, "", &request.api_version(), schema, request.now);
@@ -195,6 +197,10 @@ pub fn update(request: &Request, live: &Value, object: &mut Value, manage: bool)
         _ if has_status => set_field(object, "status", live.get("status").cloned()),
         _ => {}
     }
+    // What is empty is not there, and nobody's; but an empty list of managed fields takes them away.
+    let managed = object.pointer("/metadata/managedFields").cloned();
+    drop_empty_metadata(object);
+    set_metadata(object, "managedFields", managed);
     if manage && let Some(schema) = &version.schema {
         let manager = request.manager();
         let subresource = if request.subresource == "finalize" {
@@ -227,12 +233,7 @@ pub fn update(request: &Request, live: &Value, object: &mut Value, manage: bool)
 }
 
 fn keep_server_fields(live: &Value, object: &mut Value) {
-    for field in [
-        "creationTimestamp",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "selfLink",
-    ] {
+    for field in ["creationTimestamp", "selfLink"] {
         set_metadata(
             object,
             field,
@@ -240,6 +241,17 @@ fn keep_server_fields(live: &Value, object: &mut Value) {
                 .and_then(|metadata| metadata.get(field))
                 .cloned(),
         );
+    }
+    // A client may leave out when the object was deleted, but not change it.
+    for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
+        let absent = object
+            .get("metadata")
+            .and_then(|metadata| metadata.get(field))
+            .is_none_or(Value::is_null);
+        if absent {
+            let present = live.get("metadata").and_then(|metadata| metadata.get(field)).cloned();
+            set_metadata(object, field, present);
+        }
     }
     for field in ["uid", "namespace", "name"] {
         if metadata_text(object, field).is_empty() {
@@ -364,7 +376,7 @@ fn check_custom_type(request: &Request, object: &Value) -> Result<(), ApiError> 
 pub fn check(request: &Request, object: &Value, live: Option<&Value>) -> Result<(), ApiError> {
     check_custom_type(request, object)?;
     let version = request.served()?;
-    let mut causes = validate::metadata(request, object, live);
+    let mut causes = metadata::problems(request, object, live);
     if let Some(schema) = &version.schema {
         causes.extend(schema.validate(object, live));
     }

@@ -55,16 +55,33 @@ pub fn body(mut value: Value, kept: &BTreeMap<String, String>, how: &How) -> Val
 
 /// A text with what may differ taken out.
 pub fn text(text: &str, kept: &BTreeMap<String, String>) -> String {
-    let mut text = text.to_owned();
+    // First what may hold the digits of a revision.
+    let text = UID.replace_all(text, "<uid>");
+    let text = PRESENT.replace_all(&text, "${1}<revision>");
+    let mut text = TIME.replace_all(&text, "<time>").into_owned();
     for (name, value) in kept {
-        // A revision is a number that may stand anywhere: whole words only.
-        if value.len() > 2 || value.parse::<u64>().is_err() {
+        if value.parse::<u64>().is_err() {
             text = text.replace(value.as_str(), &format!("<{name}>"));
+        } else if value.len() > 2 {
+            text = replace_word(&text, value, &format!("<{name}>"));
         }
     }
-    let text = UID.replace_all(&text, "<uid>");
-    let text = PRESENT.replace_all(&text, "${1}<revision>");
-    TIME.replace_all(&text, "<time>").into_owned()
+    text
+}
+
+/// Replaces a word where it is no part of a longer one.
+fn replace_word(text: &str, word: &str, by: &str) -> String {
+    let mut replaced = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(word) {
+        let (before, after) = (&rest[..at], &rest[at + word.len()..]);
+        let is_part = |letter: Option<char>| letter.is_some_and(|letter| letter.is_ascii_alphanumeric());
+        let whole = !is_part(before.chars().last()) && !is_part(after.chars().next());
+        replaced.push_str(before);
+        replaced.push_str(if whole { by } else { word });
+        rest = after;
+    }
+    replaced + rest
 }
 
 fn plain(value: &mut Value, key: Option<&str>, kept: &BTreeMap<String, String>, table: bool) {

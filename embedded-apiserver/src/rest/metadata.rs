@@ -1,0 +1,399 @@
+//! The rules of metadata, in the words and in the order of the real server: names, labels, annotations, owners, finalizers.
+//!
+//! From `k8s.io/apimachinery/pkg/api/validation` and `pkg/util/validation`. Not for: types of fields (`validate`).
+
+use serde_json::{Map, Value};
+
+use super::Request;
+use super::error::cause;
+use super::object::{finalizers, generation, is_deleting, metadata_text};
+use crate::registry::Behaviour;
+use crate::schema::{Cause, go_quote};
+
+const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
+const QUALIFIED: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+/// The size of all annotations together, in bytes.
+const ANNOTATIONS_LIMIT: usize = 256 << 10;
+/// Finalizers that need no domain.
+const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+
+/// What is wrong with the metadata of an object that is created, or that replaces `old`.
+pub fn problems(request: &Request, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    let behaviour = request.resource.behaviour;
+    // Definitions and custom resources have no rules of their own about finalizers.
+    let own_rules = !matches!(behaviour, Behaviour::Custom | Behaviour::CustomResourceDefinition);
+    let Some(old) = old else {
+        names(request, object, &mut causes);
+        common(object, &mut causes);
+        finalizer_names(object, &mut causes);
+        if own_rules {
+            full_finalizer_names(object, &mut causes);
+        }
+        return causes;
+    };
+    // Each layer of the real server looks at everything again.
+    common(object, &mut causes);
+    finalizer_names(object, &mut causes);
+    changes(object, old, &mut causes);
+    changes(object, old, &mut causes);
+    if own_rules {
+        full_finalizer_names(object, &mut causes);
+    }
+    let whole_again = matches!(behaviour, Behaviour::ConfigMap | Behaviour::Secret);
+    if whole_again && request.subresource.is_empty() {
+        common(object, &mut causes);
+        finalizer_names(object, &mut causes);
+        full_finalizer_names(object, &mut causes);
+    }
+    causes
+}
+
+fn invalid(field: &str, value: &str, problem: &str) -> Cause {
+    cause(
+        "FieldValueInvalid",
+        field,
+        format!("Invalid value: {}: {problem}", go_quote(value)),
+    )
+}
+
+fn is_between(text: &str, edge: fn(u8) -> bool, inner: fn(u8) -> bool) -> bool {
+    text.bytes().next().is_some_and(edge) && text.bytes().last().is_some_and(edge) && text.bytes().all(inner)
+}
+
+fn is_lower(letter: u8) -> bool {
+    letter.is_ascii_lowercase() || letter.is_ascii_digit()
+}
+
+fn is_label(text: &str) -> bool {
+    is_between(text, is_lower, |letter| is_lower(letter) || letter == b'-')
+}
+
+fn is_qualified(text: &str) -> bool {
+    is_between(
+        text,
+        |letter| letter.is_ascii_alphanumeric(),
+        |letter| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.'),
+    )
+}
+
+fn too_long(text: &str, limit: usize) -> Option<String> {
+    (text.len() > limit).then(|| format!("must be no more than {limit} characters"))
+}
+
+fn dns_subdomain(text: &str) -> Vec<String> {
+    let wrong = (!text.split('.').all(is_label)).then(|| SUBDOMAIN.to_owned());
+    too_long(text, 253).into_iter().chain(wrong).collect()
+}
+
+fn dns_label(text: &str) -> Vec<String> {
+    let wrong = (!is_label(text)).then(|| {
+        // A subdomain that is no label has dots.
+        let dotted = text.split('.').all(is_label);
+        if dotted { "must not contain dots" } else { LABEL }.to_owned()
+    });
+    too_long(text, 63).into_iter().chain(wrong).collect()
+}
+
+fn qualified_name(text: &str) -> Vec<String> {
+    let mut problems = Vec::new();
+    let parts: Vec<&str> = text.split('/').collect();
+    let name = match parts.as_slice() {
+        [name] => name,
+        [prefix, name] => {
+            if prefix.is_empty() {
+                problems.push("prefix part must be non-empty".to_owned());
+            } else {
+                problems.extend(
+                    dns_subdomain(prefix)
+                        .into_iter()
+                        .map(|why| format!("prefix part {why}")),
+                );
+            }
+            name
+        }
+        _ => {
+            return vec![format!(
+                "a qualified name {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+            )];
+        }
+    };
+    if name.is_empty() {
+        problems.push("name part must be non-empty".to_owned());
+    }
+    problems.extend(too_long(name, 63).map(|why| format!("name part {why}")));
+    if !is_qualified(name) {
+        problems.push(format!("name part {QUALIFIED}"));
+    }
+    problems
+}
+
+fn label_value(text: &str) -> Vec<String> {
+    let wrong = (!text.is_empty() && !is_qualified(text)).then(|| LABEL_VALUE.to_owned());
+    too_long(text, 63).into_iter().chain(wrong).collect()
+}
+
+fn path_segment(text: &str) -> Vec<String> {
+    if matches!(text, "." | "..") {
+        return vec![format!("may not be '{text}'")];
+    }
+    ["/", "%"]
+        .into_iter()
+        .filter(|part| text.contains(part))
+        .map(|part| format!("may not contain '{part}'"))
+        .collect()
+}
+
+/// What is wrong with a name of this kind of object; `base` if something is still to be added to it.
+fn name_problems(request: &Request, name: &str, base: bool) -> Vec<String> {
+    if request.resource.group == "rbac.authorization.k8s.io" {
+        return path_segment(name);
+    }
+    let masked = match name.strip_suffix('-') {
+        Some(front) if base && !front.is_empty() => {
+            let mut masked: String = front.chars().take(front.chars().count() - 1).collect();
+            masked.push('a');
+            masked
+        }
+        _ => name.to_owned(),
+    };
+    if request.resource.behaviour == Behaviour::Namespace {
+        dns_label(&masked)
+    } else {
+        dns_subdomain(&masked)
+    }
+}
+
+fn names(request: &Request, object: &Value, causes: &mut Vec<Cause>) {
+    let base = metadata_text(object, "generateName");
+    if !base.is_empty() {
+        let problems = name_problems(request, base, true);
+        causes.extend(problems.iter().map(|why| invalid("metadata.generateName", base, why)));
+    }
+    let name = metadata_text(object, "name");
+    if name.is_empty() {
+        let message = "Required value: name or generateName is required";
+        causes.push(cause("FieldValueRequired", "metadata.name", message));
+        return;
+    }
+    let problems = name_problems(request, name, false);
+    causes.extend(problems.iter().map(|why| invalid("metadata.name", name, why)));
+    let generation = generation(object);
+    if generation < 0 {
+        let message = format!("Invalid value: {generation}: must be greater than or equal to 0");
+        causes.push(cause("FieldValueInvalid", "metadata.generation", message));
+    }
+}
+
+/// Labels, annotations and owners.
+fn common(object: &Value, causes: &mut Vec<Cause>) {
+    for (key, value) in texts(object, "labels") {
+        let field = "metadata.labels";
+        causes.extend(qualified_name(key).iter().map(|why| invalid(field, key, why)));
+        causes.extend(label_value(value).iter().map(|why| invalid(field, value, why)));
+    }
+    let mut size = 0;
+    for (key, value) in texts(object, "annotations") {
+        size += key.len() + value.len();
+        let problems = qualified_name(&key.to_lowercase());
+        causes.extend(problems.iter().map(|why| invalid("metadata.annotations", key, why)));
+    }
+    if size > ANNOTATIONS_LIMIT {
+        let message = format!("Too long: may not be more than {ANNOTATIONS_LIMIT} bytes");
+        causes.push(cause("FieldValueTooLong", "metadata.annotations", message));
+    }
+    owners(object, causes);
+}
+
+fn owners(object: &Value, causes: &mut Vec<Cause>) {
+    const FIELD: &str = "metadata.ownerReferences";
+    let none = Vec::new();
+    let owners = object
+        .pointer("/metadata/ownerReferences")
+        .and_then(Value::as_array)
+        .unwrap_or(&none);
+    let mut first: Option<String> = None;
+    for owner in owners {
+        let text = |part: &str| owner[part].as_str().unwrap_or_default();
+        let version = text("apiVersion");
+        if version.is_empty() || version.matches('/').count() > 1 || version.ends_with('/') {
+            causes.push(invalid(
+                &format!("{FIELD}.apiVersion"),
+                version,
+                "version must not be empty",
+            ));
+        }
+        for part in ["kind", "name", "uid"].into_iter().filter(|part| text(part).is_empty()) {
+            causes.push(invalid(&format!("{FIELD}.{part}"), "", "must not be empty"));
+        }
+        if version == "v1" && text("kind") == "Event" {
+            let message = format!(
+                "Invalid value: {}: /v1, Kind=Event is disallowed from being an owner",
+                shown_owner(owner)
+            );
+            causes.push(cause("FieldValueInvalid", FIELD, message));
+        }
+        if owner["controller"] != true {
+            continue;
+        }
+        let controller = format!("{}/{}", text("kind"), text("name"));
+        match &first {
+            Some(first) => {
+                let shown: Vec<String> = owners.iter().map(shown_owner).collect();
+                let message = format!(
+                    "Invalid value: [{}]: Only one reference can have Controller set to true. Found \"true\" in references for {first} and {controller}",
+                    shown.join(",")
+                );
+                causes.push(cause("FieldValueInvalid", FIELD, message));
+            }
+            None => first = Some(controller),
+        }
+    }
+}
+
+/// An owner in the order of its type's fields.
+fn shown_owner(owner: &Value) -> String {
+    let fields = ["apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion"];
+    let members: Vec<String> = fields
+        .into_iter()
+        .filter_map(|field| match owner.get(field) {
+            Some(value) if !value.is_null() => Some(format!("\"{field}\":{value}")),
+            _ if matches!(field, "controller" | "blockOwnerDeletion") => None,
+            _ => Some(format!("\"{field}\":\"\"")),
+        })
+        .collect();
+    format!("{{{}}}", members.join(","))
+}
+
+fn finalizer_names(object: &Value, causes: &mut Vec<Cause>) {
+    const FIELD: &str = "metadata.finalizers";
+    let finalizers = finalizers(object);
+    for finalizer in &finalizers {
+        causes.extend(
+            qualified_name(finalizer)
+                .iter()
+                .map(|why| invalid(FIELD, finalizer, why)),
+        );
+    }
+    if finalizers.contains(&"orphan") && finalizers.contains(&"foregroundDeletion") {
+        let shown: Vec<String> = finalizers.iter().map(|finalizer| go_quote(finalizer)).collect();
+        let message = format!(
+            "Invalid value: [{}]: finalizer orphan and foregroundDeletion cannot be both set",
+            shown.join(",")
+        );
+        causes.push(cause("FieldValueInvalid", FIELD, message));
+    }
+}
+
+/// The server's own kinds want finalizers with a domain.
+fn full_finalizer_names(object: &Value, causes: &mut Vec<Cause>) {
+    for (at, finalizer) in finalizers(object).into_iter().enumerate() {
+        if !finalizer.contains('/') && !STANDARD_FINALIZERS.contains(&finalizer) {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            causes.push(invalid(&format!("metadata.finalizers[{at}]"), finalizer, why));
+        }
+    }
+}
+
+/// What may not change, and what is checked with every change.
+fn changes(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
+    if is_deleting(old) {
+        let before = finalizers(old);
+        let new: Vec<String> = finalizers(object)
+            .into_iter()
+            .filter(|finalizer| !before.contains(finalizer))
+            .map(go_quote)
+            .collect();
+        if !new.is_empty() {
+            let message = format!(
+                "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                new.join(", ")
+            );
+            causes.push(cause("FieldValueForbidden", "metadata.finalizers", message));
+        }
+    }
+    let none = Map::new();
+    let metadata = |object: &Value, field: &str| {
+        let fields = object.get("metadata").and_then(Value::as_object).unwrap_or(&none);
+        fields.get(field).filter(|value| !value.is_null()).cloned()
+    };
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ] {
+        let (after, before) = (metadata(object, field), metadata(old, field));
+        if after != before {
+            let shown = after.unwrap_or_else(|| "".into());
+            let message = format!("Invalid value: {shown}: field is immutable");
+            causes.push(cause("FieldValueInvalid", &format!("metadata.{field}"), message));
+        }
+    }
+    common(object, causes);
+}
+
+fn texts<'object>(object: &'object Value, field: &str) -> impl Iterator<Item = (&'object String, &'object str)> {
+    object
+        .get("metadata")
+        .and_then(|metadata| metadata.get(field))
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .map(|(key, value)| (key, value.as_str().unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn names_are_judged_as_the_real_server_does() {
+        assert!(dns_subdomain("a.b-c").is_empty());
+        assert_eq!(dns_subdomain(&"A".repeat(254)).len(), 2);
+        assert_eq!(dns_label("a.b"), ["must not contain dots"]);
+        assert_eq!(dns_label("A"), [LABEL]);
+        assert_eq!(path_segment("a/b%"), ["may not contain '/'", "may not contain '%'"]);
+        assert_eq!(qualified_name("a/b/c").len(), 1);
+        assert_eq!(
+            qualified_name(""),
+            [
+                "name part must be non-empty".to_owned(),
+                format!("name part {QUALIFIED}")
+            ]
+        );
+        assert_eq!(qualified_name("/b"), ["prefix part must be non-empty"]);
+        assert!(label_value("").is_empty());
+    }
+
+    #[test]
+    fn owners_are_shown_in_the_order_of_their_type() {
+        let object = json!({ "metadata": { "ownerReferences": [
+            { "uid": "u", "name": "b", "kind": "K", "apiVersion": "v1", "controller": true },
+            { "uid": "w", "name": "c", "kind": "K", "apiVersion": "v1", "controller": true },
+        ] } });
+        let mut causes = Vec::new();
+        owners(&object, &mut causes);
+        assert_eq!(causes.len(), 1);
+        assert!(
+            causes[0].message.starts_with(
+                r#"Invalid value: [{"apiVersion":"v1","kind":"K","name":"b","uid":"u","controller":true},"#
+            )
+        );
+        assert!(causes[0].message.ends_with("references for K/b and K/c"));
+    }
+
+    #[test]
+    fn what_may_not_change_is_told() {
+        let old = json!({ "metadata": { "name": "a", "deletionTimestamp": "t", "finalizers": ["x/a"] } });
+        let new = json!({ "metadata": { "name": "a", "finalizers": ["x/b"] } });
+        let mut causes = Vec::new();
+        changes(&new, &old, &mut causes);
+        let fields: Vec<&str> = causes.iter().map(|cause| cause.field.as_str()).collect();
+        assert_eq!(fields, ["metadata.finalizers", "metadata.deletionTimestamp"]);
+    }
+}
