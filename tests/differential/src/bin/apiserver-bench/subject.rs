@@ -30,7 +30,7 @@ enum Server {
         input: ChildStdin,
         _folder: tempfile::TempDir,
     },
-    Real(Real),
+    Real(Box<Real>),
 }
 
 /// What the system says of processes.
@@ -99,7 +99,7 @@ impl Subject {
             target,
             ready,
             processes,
-            server: Server::Real(real),
+            server: Server::Real(Box::new(real)),
         })
     }
 
