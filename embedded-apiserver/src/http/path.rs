@@ -233,6 +233,12 @@ pub fn options(query: &[(String, String)]) -> Result<Options, ApiError> {
             "sendInitialEvents" => options.send_initial_events = Some(truth(value)),
             "timeoutSeconds" => options.timeout_seconds = Some(number(value)?),
             "propagationPolicy" if !value.is_empty() => options.propagation_policy = Some(value.clone()),
+            "gracePeriodSeconds" if !value.is_empty() => {
+                let seconds = value.parse().map_err(|_| {
+                    ApiError::bad_request(format!("strconv.ParseInt: parsing {value:?}: invalid syntax"))
+                })?;
+                options.grace_period_seconds = Some(seconds);
+            }
             "orphanDependents" if !value.is_empty() => options.orphan_dependents = Some(truth(value)),
             "timeout" => duration(value).map_err(|problem| {
                 ApiError::bad_request(format!("invalid timeout specified in the request URL - {problem}"))

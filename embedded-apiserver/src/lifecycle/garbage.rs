@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::rest::{Core, DeleteOptions, Propagation, delete_key, metadata_text, rewrite};
+use crate::rest::{Core, DeleteOptions, Propagation, delete_key, metadata_text, tend};
 use crate::storage::{Key, Stored, WriteError};
 
 const ORPHAN: &str = "orphan";
@@ -88,6 +88,28 @@ fn judge(core: &Core, key: &Key, owner: &Value) -> Owner {
     }
 }
 
+/// Whether an object waits for its dependents to go.
+fn waits(core: &Core, key: &Key) -> bool {
+    core.store.get(key).is_some_and(|stored| {
+        stored.deleting() && stored.value().is_ok_and(|object| has_finalizer(&object, FOREGROUND))
+    })
+}
+
+/// Lets the owners of an object go before it.
+fn unblock_owners(object: &mut Value) -> bool {
+    let owners = object
+        .pointer_mut("/metadata/ownerReferences")
+        .and_then(Value::as_array_mut);
+    let mut changed = false;
+    for owner in owners.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if owner.get("blockOwnerDeletion") == Some(&Value::Bool(true)) {
+            owner.insert("blockOwnerDeletion".to_owned(), false.into());
+            changed = true;
+        }
+    }
+    changed
+}
+
 /// Deletes an object whose owners are all gone; takes away references to owners that are gone while others stay.
 pub(super) async fn dependent(core: &Arc<Core>, key: &Key) -> Result<(), WriteError> {
     let Some(stored) = core.store.get(key) else {
@@ -99,7 +121,7 @@ pub(super) async fn dependent(core: &Arc<Core>, key: &Key) -> Result<(), WriteEr
         return Ok(());
     }
     if judged.contains(&Owner::Solid) {
-        return rewrite(core, key, |object| {
+        return tend(core, key, "", |object| {
             remove_owners(object, |owner| judge(core, key, owner) != Owner::Solid)
         })
         .await;
@@ -107,8 +129,15 @@ pub(super) async fn dependent(core: &Arc<Core>, key: &Key) -> Result<(), WriteEr
     if stored.deleting() {
         return Ok(());
     }
-    let has_dependents = !core.store.dependents(stored.uid()).is_empty();
-    let foreground = judged.contains(&Owner::Waiting) && has_dependents;
+    let dependents = core.store.dependents(stored.uid());
+    let foreground = judged.contains(&Owner::Waiting) && !dependents.is_empty();
+    // Owners that own each other would wait for each other for ever.
+    if foreground && dependents.iter().any(|dependent| waits(core, dependent)) {
+        tend(core, key, "", unblock_owners).await?;
+        for owner in stored.owners() {
+            core.queue.push(super::Work::DependentGone(*owner));
+        }
+    }
     let options = DeleteOptions {
         propagation: foreground.then_some(Propagation::Foreground),
         uid: Some(metadata_text(&object, "uid").to_owned()),
@@ -124,12 +153,12 @@ pub(super) async fn deleting_owner(core: &Arc<Core>, key: &Key, stored: &Stored)
     let dependents = core.store.dependents(stored.uid());
     if has_finalizer(&object, ORPHAN) {
         for dependent in &dependents {
-            rewrite(core, dependent, |object| {
+            tend(core, dependent, "", |object| {
                 remove_owners(object, |owner| owner["uid"] == uid.as_str())
             })
             .await?;
         }
-        return rewrite(core, key, |object| remove_finalizer(object, ORPHAN)).await;
+        return tend(core, key, "", |object| remove_finalizer(object, ORPHAN)).await;
     }
     if has_finalizer(&object, FOREGROUND) {
         let mut blocked = false;
@@ -141,7 +170,7 @@ pub(super) async fn deleting_owner(core: &Arc<Core>, key: &Key, stored: &Stored)
             core.queue.push(super::Work::Object(dependent));
         }
         if !blocked {
-            return rewrite(core, key, |object| remove_finalizer(object, FOREGROUND)).await;
+            return tend(core, key, "", |object| remove_finalizer(object, FOREGROUND)).await;
         }
     }
     Ok(())

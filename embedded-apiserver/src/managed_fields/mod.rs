@@ -86,7 +86,7 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 ///
 /// The result carries its new `metadata.managedFields`. When nothing changed it equals `live`, timestamps included.
 /// For the main resource of a kind with a status subresource, the caller takes `status` out of `applied` first; for
-/// `subresource == "status"`, everything but the status is ignored here.
+/// `subresource == "status"`, everything but the status and the metadata is ignored here.
 pub fn apply(
     live: Option<&Value>,
     applied: &Value,
@@ -168,7 +168,7 @@ pub fn apply(
     if changed && let Some(own) = entries.iter_mut().find(|entry| entry.is_same_owner(&owner)) {
         own.time = Some(time);
     }
-    if manager == "kubectl" {
+    if manager == "kubectl" && subresource.is_empty() {
         renew_last_applied(&mut object, applied);
     }
     entry::encode(&mut object, entries);
@@ -395,18 +395,11 @@ fn strip(set: &mut FieldSet) {
 
 fn only_status(applied: &Value) -> Value {
     let mut narrowed = Map::new();
-    for key in ["apiVersion", "kind", "status"] {
+    for key in ["apiVersion", "kind", "metadata", "status"] {
         if let Some(value) = applied.get(key) {
             narrowed.insert(key.to_owned(), value.clone());
         }
     }
-    let mut metadata = Map::new();
-    for key in ["name", "namespace"] {
-        if let Some(value) = applied.get("metadata").and_then(|metadata| metadata.get(key)) {
-            metadata.insert(key.to_owned(), value.clone());
-        }
-    }
-    narrowed.insert("metadata".to_owned(), Value::Object(metadata));
     Value::Object(narrowed)
 }
 
@@ -453,10 +446,57 @@ fn now_text(now: Timestamp) -> String {
 fn described(object: &Value) -> String {
     let metadata = object.get("metadata").unwrap_or(&Value::Null);
     format!(
-        "{}/{}; {}, Kind={}",
+        "{}/{}; {}",
         text(metadata, "namespace"),
         text(metadata, "name"),
-        text(object, "apiVersion"),
-        text(object, "kind")
+        type_of(object)
     )
+}
+
+/// An object's type as messages name it: `group/v1, Kind=Kind`, with nothing before the slash for the core group.
+pub fn type_of(object: &Value) -> String {
+    let api_version = text(object, "apiVersion");
+    let slash = if api_version.contains('/') { "" } else { "/" };
+    format!("{slash}{api_version}, Kind={}", text(object, "kind"))
+}
+
+/// Moves one field of an object that another kind of object stands for, as the replicas that a scale shows.
+///
+/// Whoever owned the field loses it to `manager`, unless the field is gone. The new owner has no time, as in the real
+/// server, which looks for it where it cannot be.
+pub fn move_field(object: &mut Value, path: &[&str], gone: bool, manager: &str, subresource: &str, api_version: &str) {
+    // Where nobody owns anything, that starts with the first apply only.
+    let Some(mut entries) = entry::decode(managed_fields_of(object)).filter(|entries| !entries.is_empty()) else {
+        return;
+    };
+    let mut field = FieldSet::leaf();
+    for part in path.iter().rev() {
+        let mut parent = FieldSet::default();
+        parent.attach(format!("f:{part}"), field);
+        field = parent;
+    }
+    let mut owner = owner(manager, Operation::Update, api_version, subresource);
+    for entry in &mut entries {
+        if entry.is_same_owner(&owner) {
+            owner.time.clone_from(&entry.time);
+        }
+        entry.fields = std::mem::take(&mut entry.fields).difference(&field);
+    }
+    entries.retain(|entry| !entry.fields.is_empty() && !entry.is_same_owner(&owner));
+    if !gone {
+        owner.fields = field;
+        entries.push(owner);
+    }
+    drop_managed_fields(object);
+    entry::encode(object, entries);
+}
+
+/// The versions in which an object's fields are owned.
+pub fn versions(object: &Value) -> Vec<&str> {
+    managed_fields_of(object)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .map(|entry| text(entry, "apiVersion"))
+        .collect()
 }

@@ -353,6 +353,52 @@ fn applied_objects_must_fit_the_schema() {
 }
 
 #[test]
+fn values_of_wrong_types_are_named_as_go_prints_them() {
+    for (spec, error) in [
+        (json!(1), ".spec: expected map, got &{1}"),
+        (json!({"set": {"a": 1}}), ".spec.set: expected list, got &{map[a:1]}"),
+        (
+            json!({"color": true}),
+            ".spec.color: expected string, got &value.valueUnstructured{Value:true}",
+        ),
+        (
+            json!({"replicas": "x"}),
+            ".spec.replicas: expected numeric (int or float), got string",
+        ),
+    ] {
+        assert_eq!(
+            apply(None, &object(spec), "m", false, "", &SCHEMA, at(0)),
+            Err(ApplyError::Refused {
+                code: 500,
+                message: format!("failed to create typed patch object (ns/n; example.com/v1, Kind=K): {error}"),
+            })
+        );
+    }
+}
+
+#[test]
+fn a_field_moves_from_its_owners_to_the_one_who_scales() {
+    let mut live = apply(
+        None,
+        &object(json!({"replicas": 1, "color": "red"})),
+        "one",
+        false,
+        "",
+        &SCHEMA,
+        at(0),
+    )
+    .unwrap();
+    move_field(&mut live, &["spec", "replicas"], false, "two", "scale", API_VERSION);
+    let entries = live["metadata"]["managedFields"].as_array().unwrap().clone();
+    assert_eq!(entries.len(), 2);
+    assert_eq!(entries[0]["fieldsV1"], json!({"f:spec": {"f:color": {}}}));
+    assert_eq!(entries[1]["fieldsV1"], json!({"f:spec": {"f:replicas": {}}}));
+    assert_eq!(entries[1]["subresource"], "scale");
+    move_field(&mut live, &["spec", "replicas"], true, "two", "scale", API_VERSION);
+    assert_eq!(live["metadata"]["managedFields"].as_array().unwrap().len(), 1);
+}
+
+#[test]
 fn kubectl_takes_over_what_client_side_apply_set() {
     let last = object(json!({"replicas": 1, "color": "red"}));
     let mut live = last.clone();

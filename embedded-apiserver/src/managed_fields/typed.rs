@@ -3,7 +3,7 @@
 //! For: the structured-merge-diff operations that ownership is made of. Not for: managers.
 
 use super::set::{FieldSet, print_step};
-use crate::schema::{ListType, NodeId, Schema, Types};
+use crate::schema::{ListType, Node, NodeId, Schema, Types, go_quote};
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
 
@@ -478,7 +478,8 @@ impl Typed<'_> {
                         && node.is_some_and(|node| !node.preserve_unknown && node.additional == Default::default())
                     {
                         errors.push(format!("{below}: field not declared in schema"));
-                        continue;
+                        // The real server looks no further in this map.
+                        break;
                     }
                     self.check(self.field(kind, key), &below, child, errors);
                 }
@@ -499,8 +500,96 @@ impl Typed<'_> {
                     }
                 }
             }
-            _ => {}
+            _ => {
+                if let Some(problem) = node.and_then(|node| mismatch(node, value)) {
+                    errors.push(format!("{path}: {problem}"));
+                } else if let Value::Array(items) = value {
+                    // What is owned as a whole is checked in its parts all the same.
+                    for (index, item) in items.iter().enumerate() {
+                        self.check(self.item(kind), &format!("{path}[{index}]"), item, errors);
+                    }
+                } else if let Value::Object(map) = value {
+                    for (key, child) in map {
+                        self.check(self.field(kind, key), &format!("{path}.{key}"), child, errors);
+                    }
+                }
+            }
         }
+    }
+}
+
+/// What is wrong with the type of a value.
+fn mismatch(node: &Node, value: &Value) -> Option<String> {
+    if value.is_null() || node.int_or_string || node.types.is_empty() {
+        return None;
+    }
+    let is = |types: Types| node.types.contains(types);
+    match value {
+        Value::Object(_) if is(Types::OBJECT) => None,
+        Value::Array(_) if is(Types::ARRAY) => None,
+        Value::String(_) if is(Types::STRING) => None,
+        Value::Number(_) if is(Types::INTEGER.union(Types::NUMBER)) => None,
+        Value::Bool(_) if is(Types::BOOLEAN) => None,
+        _ if is(Types::OBJECT) => Some(format!("expected map, got &{{{}}}", printed(value))),
+        _ if is(Types::ARRAY) => Some(format!("expected list, got &{{{}}}", printed(value))),
+        _ if is(Types::STRING) => Some(format!(
+            "expected string, got &value.valueUnstructured{{Value:{}}}",
+            printed_exactly(value)
+        )),
+        _ if is(Types::BOOLEAN) => Some(format!("expected boolean, got &{{{}}}", printed(value))),
+        _ => Some(format!(
+            "expected numeric (int or float), got {}",
+            match value {
+                Value::String(_) => "string",
+                Value::Bool(_) => "bool",
+                Value::Array(_) => "[]interface {}",
+                _ => "map[string]interface {}",
+            }
+        )),
+    }
+}
+
+/// A value as Go prints it with `%v`.
+fn printed(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(printed).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(map) => {
+            let mut fields: Vec<(&String, &Value)> = map.iter().collect();
+            fields.sort_by_key(|(key, _)| *key);
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|(key, value)| format!("{key}:{}", printed(value)))
+                .collect();
+            format!("map[{}]", fields.join(" "))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// A value as Go prints it with `%#v`.
+fn printed_exactly(value: &Value) -> String {
+    match value {
+        Value::Null => "interface {}(nil)".to_owned(),
+        Value::String(text) => go_quote(text),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(printed_exactly).collect();
+            format!("[]interface {{}}{{{}}}", items.join(", "))
+        }
+        Value::Object(map) => {
+            let mut fields: Vec<(&String, &Value)> = map.iter().collect();
+            fields.sort_by_key(|(key, _)| *key);
+            let fields: Vec<String> = fields
+                .iter()
+                .map(|(key, value)| format!("{}:{}", go_quote(key), printed_exactly(value)))
+                .collect();
+            format!("map[string]interface {{}}{{{}}}", fields.join(", "))
+        }
+        other => other.to_string(),
     }
 }
 

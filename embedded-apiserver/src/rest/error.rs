@@ -267,6 +267,16 @@ impl ApiError {
         }
     }
 
+    /// 429: not now; after how many seconds, if that is known.
+    pub fn too_many_requests(message: &str, retry_after_seconds: u64, cause: &Cause) -> Self {
+        let mut error = Self::new(429, "TooManyRequests", message);
+        if retry_after_seconds > 0 {
+            error.details = json!({ "retryAfterSeconds": retry_after_seconds });
+        }
+        error.details["causes"] = json!([{ "reason": cause.reason, "message": cause.message }]);
+        error
+    }
+
     /// 500 without a reason, as errors that the real server does not classify.
     pub fn unclassified(message: impl Into<String>) -> Self {
         Self {

@@ -1,7 +1,5 @@
 //! Reading: one object, and consistent lists in chunks.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -300,15 +298,3 @@ fn expired(error: RevisionError, start: Option<&Start>, namespace: Option<&str>)
 }
 
 const EXPIRED_CONTINUE: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
-
-/// The selected keys of a collection, for deletions.
-pub fn selected(core: &Core, request: &Request) -> Result<Vec<(ObjectName, Arc<Stored>)>, ApiError> {
-    let selection = Selection::parse(request)?;
-    let namespace = (!request.namespace.is_empty()).then_some(request.namespace.as_str());
-    let snapshot = core.store.list_all(&request.resource.storage, namespace);
-    let version = request.served()?;
-    let objects = snapshot.into_iter();
-    Ok(objects
-        .filter(|(name, stored)| selection.matches(&request.resource, version, name, stored))
-        .collect())
-}

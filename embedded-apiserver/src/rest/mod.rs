@@ -5,7 +5,9 @@ mod continuation;
 mod convert;
 mod decode;
 mod delete;
+mod deletion;
 mod error;
+mod evict;
 mod list;
 pub mod number;
 mod metadata;
@@ -33,8 +35,9 @@ pub use object::{metadata_text, now_text};
 pub use patch::FOR_CUSTOM as CUSTOM_PATCHES;
 pub use watch::{Watch, WatchEvent, WatchKind};
 
-pub(crate) use delete::{DeleteOptions, Propagation, delete_key};
-pub(crate) use write::{rewrite, settle_definition};
+pub(crate) use delete::delete_key;
+pub(crate) use deletion::{DeleteOptions, Propagation};
+pub(crate) use write::{rewrite, settle_definition, tend};
 
 use crate::access::User;
 use crate::lifecycle::Queue;
@@ -69,6 +72,16 @@ pub enum BodyFormat {
     Apply,
     /// Kubernetes protobuf; it is made JSON before the verbs see it.
     Protobuf,
+}
+
+impl BodyFormat {
+    /// Whether the body changes an object instead of being one.
+    pub fn is_patch(self) -> bool {
+        matches!(
+            self,
+            Self::JsonPatch | Self::MergePatch | Self::StrategicMergePatch | Self::Apply
+        )
+    }
 }
 
 /// What to do about unknown and duplicate fields.
@@ -131,6 +144,8 @@ pub struct Options {
     pub propagation_policy: Option<String>,
     /// `orphanDependents`.
     pub orphan_dependents: Option<bool>,
+    /// `gracePeriodSeconds`.
+    pub grace_period_seconds: Option<i64>,
 }
 
 /// A request to a resource.
@@ -322,8 +337,8 @@ pub async fn carry_out(core: &Arc<Core>, verb: Verb, request: Request) -> Result
     options::check(verb, request.format, &request.options)?;
     let reply = match (request.subresource.as_str(), verb) {
         ("scale", Verb::Get) => scale::get(core, &request)?,
-        ("scale", _) => scale::change(core, &request).await?,
-        ("eviction", _) => delete::evict(core, &request).await?,
+        ("scale", _) => scale::change(core, &request, &mut warnings).await?,
+        ("eviction", _) => evict::evict(core, &request).await?,
         (_, Verb::Get) => list::get(core, &request)?,
         (_, Verb::List) => Reply::List(list::list(core, &request)?),
         (_, Verb::Watch) => Reply::Watch(Box::new(watch::start(core, request)?)),

@@ -73,6 +73,14 @@ pub fn is_deleting(object: &Value) -> bool {
         .is_some_and(|time| !time.is_null())
 }
 
+/// Whether a deletion waits for someone to end what the object stands for, as a kubelet does with a pod.
+pub fn has_grace(object: &Value) -> bool {
+    object
+        .pointer("/metadata/deletionGracePeriodSeconds")
+        .and_then(Value::as_i64)
+        .is_some_and(|seconds| seconds > 0)
+}
+
 /// The generation, 0 if there is none.
 pub fn generation(object: &Value) -> i64 {
     object

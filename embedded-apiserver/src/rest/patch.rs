@@ -105,22 +105,68 @@ pub fn apply_patch(request: &Request, live: &Value) -> Result<patch::Patched, Ap
     })
 }
 
+/// Decodes an applied configuration; also gives its duplicate fields.
+fn decode_applied(request: &Request) -> Result<(Value, Vec<String>), ApiError> {
+    const NO_OBJECT: &str = "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal";
+    let (value, duplicates) = crate::schema::decode_strict_yaml(&request.body)
+        .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
+    let found = match &value {
+        Value::Object(_) => return Ok((value, duplicates)),
+        // Nothing is an object of no type.
+        Value::Null => return Ok((Value::Object(serde_json::Map::new()), duplicates)),
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+    };
+    Err(ApiError::bad_request(format!(
+        "error decoding YAML: {NO_OBJECT} {found} into Go value of type map[string]interface {{}}"
+    )))
+}
+
+/// What duplicate fields of an applied configuration bring: nothing, warnings, or a refusal.
+fn judge_duplicates(request: &Request, duplicates: &[String], warnings: &mut Vec<String>) -> Result<(), ApiError> {
+    if prepare::judge_findings(request, duplicates.to_vec(), warnings).is_err() {
+        let listed = duplicates.join("\n  ");
+        return Err(ApiError::bad_request(format!(
+            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {listed}"
+        )));
+    }
+    Ok(())
+}
+
 async fn apply(core: &Arc<Core>, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, ApiError> {
-    let (mut applied, duplicates) = prepare::decode(request.format, &request.body)?;
-    decode::check_type(request, &mut applied)?;
-    super::validate::metadata_types(&applied)?;
-    prepare::judge_findings(request, duplicates, warnings).map_err(ApiError::bad_request)?;
-    if metadata_text(&applied, "name").is_empty() {
-        set_metadata(&mut applied, "name", Some(request.name.as_str().into()));
-    }
-    prepare::check_place(request, &mut applied)?;
+    apply_as(core, request, warnings, |applied| {
+        let mut applied = applied.clone();
+        let text = |field: &str| applied.get(field).and_then(Value::as_str).unwrap_or_default();
+        if text("apiVersion") != request.api_version() || text("kind") != request.resource.kind {
+            let found = managed_fields::type_of(&applied);
+            return Err(ApiError::bad_request(format!("invalid object type: {found}")));
+        }
+        if request.subresource.is_empty() && request.served()?.status {
+            set_field(&mut applied, "status", None);
+        }
+        Ok(applied)
+    })
+    .await
+}
+
+/// Applies what `configure` makes of the body.
+pub async fn apply_as(
+    core: &Arc<Core>,
+    request: &Request,
+    warnings: &mut Vec<String>,
+    configure: impl FnOnce(&Value) -> Result<Value, ApiError>,
+) -> Result<Reply, ApiError> {
+    let (applied, duplicates) = decode_applied(request)?;
+    let applied = configure(&applied)?;
     let schema = prepare::schema(request)?;
-    let served = request.served()?;
-    if request.subresource.is_empty() && served.status {
-        set_field(&mut applied, "status", None);
-    }
     let manager = request.manager();
-    let merge = |live: Option<&Value>| {
+    let mut duplicate_warnings = Vec::new();
+    let mut merge = |live: Option<&Value>| {
+        if let Some(live) = live {
+            check_versions(request, live)?;
+        }
         let merged = managed_fields::apply(
             live,
             &applied,
@@ -131,8 +177,11 @@ async fn apply(core: &Arc<Core>, request: &Request, warnings: &mut Vec<String>) 
             request.now,
         );
         let mut object = merged.map_err(|error| refusal(request, error))?;
+        duplicate_warnings.clear();
+        judge_duplicates(request, &duplicates, &mut duplicate_warnings)?;
         prepare::prune_and_default(request, &mut object)
             .map_err(|why| decode::not_handled(request, &request.resource.kind, &request.version, &why))?;
+        prepare::check_place(request, &mut object)?;
         Ok::<Value, ApiError>(object)
     };
     for _ in 0..2 {
@@ -152,19 +201,43 @@ async fn apply(core: &Arc<Core>, request: &Request, warnings: &mut Vec<String>) 
             })
             .await
         } else {
-            if !metadata_text(&applied, "uid").is_empty() {
-                let why = "uid mismatch: the provided object specified uid, and no existing object was found";
-                return Err(ApiError::conflict(request.subject(&request.name), why));
+            let object = merge(None)?;
+            let uid = metadata_text(&applied, "uid");
+            if !uid.is_empty() {
+                let why =
+                    format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
+                return Err(ApiError::conflict(request.subject(&request.name), &why));
             }
-            create_object(core, request, merge(None)?, false).await
+            create_object(core, request, object, false).await
         };
         match reply {
             // Someone created or removed it in between: the other way is right now.
             Err(error) if (exists && error.code == 404) || (!exists && error.reason == "AlreadyExists") => {}
-            other => return other,
+            other => {
+                warnings.append(&mut duplicate_warnings);
+                return other;
+            }
         }
     }
     Err(ApiError::modified(request.subject(&request.name)))
+}
+
+/// Fields that are owned in a version which the definition no longer has cannot be brought into another, and the real
+/// server applies nothing then.
+fn check_versions(request: &Request, live: &Value) -> Result<(), ApiError> {
+    if request.resource.custom.is_none() {
+        return Ok(());
+    }
+    let known = |owned: &str| {
+        let mut versions = request.resource.versions.iter();
+        versions.any(|version| request.resource.api_version(&version.name) == owned)
+    };
+    match managed_fields::versions(live).into_iter().find(|owned| !known(owned)) {
+        Some(owned) => Err(ApiError::unclassified(format!(
+            "request to convert CR to an invalid group/version: {owned}"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn refusal(request: &Request, error: ApplyError) -> ApiError {

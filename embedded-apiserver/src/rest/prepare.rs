@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::error::cause;
 use super::object::{
-    finalizers, generation, is_deleting, metadata_mut, metadata_text, now_text, set_field, set_metadata,
+    finalizers, generation, has_grace, is_deleting, metadata_mut, metadata_text, now_text, set_field, set_metadata,
 };
 use super::{ApiError, BodyFormat, FieldValidation, Request, Subject, metadata, strategy, validate};
 use crate::managed_fields;
@@ -185,7 +185,7 @@ pub fn create(request: &Request, object: &mut Value, manage: bool) -> Result<(),
 /// Makes a decoded object ready to replace `live`, but for validation.
 pub fn update(request: &Request, live: &Value, object: &mut Value, manage: bool) -> Result<(), ApiError> {
     let version = request.served()?;
-    keep_server_fields(live, object);
+    keep_server_fields(live, object, manage);
     let has_status = version.status;
     // Who writes the status of a custom object owns the metadata that came along, though it is not kept.
     let status_metadata = (request.subresource == "status" && request.resource.custom.is_some())
@@ -203,16 +203,11 @@ pub fn update(request: &Request, live: &Value, object: &mut Value, manage: bool)
     set_metadata(object, "managedFields", managed);
     if manage && let Some(schema) = &version.schema {
         let manager = request.manager();
-        let subresource = if request.subresource == "finalize" {
-            ""
-        } else {
-            &request.subresource
-        };
         managed_fields::update(
             Some(live),
             object,
             &manager,
-            subresource,
+            &request.subresource,
             &request.api_version(),
             schema,
             request.now,
@@ -232,7 +227,7 @@ pub fn update(request: &Request, live: &Value, object: &mut Value, manage: bool)
     Ok(())
 }
 
-fn keep_server_fields(live: &Value, object: &mut Value) {
+fn keep_server_fields(live: &Value, object: &mut Value, manage: bool) {
     for field in ["creationTimestamp", "selfLink"] {
         set_metadata(
             object,
@@ -266,7 +261,7 @@ fn keep_server_fields(live: &Value, object: &mut Value) {
     }
     // Absent managed fields mean "leave them"; an empty list takes them away.
     let kept = object.pointer("/metadata/managedFields").is_none_or(Value::is_null);
-    if kept {
+    if kept && manage {
         set_metadata(
             object,
             "managedFields",
@@ -287,7 +282,9 @@ fn keep_all_but_status(live: &Value, object: &mut Value) {
 fn keep_all_but_finalizers(live: &Value, object: &mut Value) {
     let finalizers = object.pointer("/spec/finalizers").cloned().unwrap_or_else(|| json!([]));
     let none = finalizers.as_array().is_none_or(Vec::is_empty);
+    let metadata = object.get("metadata").cloned();
     *object = live.clone();
+    set_field(object, "metadata", metadata);
     set_field(
         object,
         "spec",
@@ -381,6 +378,9 @@ pub fn check(request: &Request, object: &Value, live: Option<&Value>) -> Result<
         causes.extend(schema.validate(object, live));
     }
     causes.extend(strategy::validate(&request.resource, object, live));
+    if let Some(paths) = &version.scale {
+        causes.extend(super::scale::validate(paths, object));
+    }
     if causes.is_empty() {
         return Ok(());
     }
@@ -412,7 +412,10 @@ pub fn is_unchanged(live: &Value, object: &Value) -> bool {
 
 /// Whether an updated object has nothing left to wait for and is to be removed.
 pub fn is_finished(request: &Request, object: &Value) -> bool {
-    is_deleting(object) && finalizers(object).is_empty() && !strategy::holds_back_deletion(&request.resource, object)
+    is_deleting(object)
+        && finalizers(object).is_empty()
+        && !has_grace(object)
+        && !strategy::holds_back_deletion(&request.resource, object)
 }
 
 /// The schema for managed fields and strategic merges of the request's version.

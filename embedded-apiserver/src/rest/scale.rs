@@ -5,11 +5,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::object::{at_path, metadata_text, set_metadata, set_path};
-use super::write::replace;
+use super::write::{replace, uid_mismatch};
 use super::{ApiError, BodyFormat, Core, Reply, Request, Subject, cause, convert, prepare};
 use crate::deep;
-use crate::patch;
 use crate::registry::ScalePaths;
+use crate::schema::Cause;
+use crate::{managed_fields, patch};
 
 fn paths(request: &Request) -> Result<&ScalePaths, ApiError> {
     request.served()?.scale.as_ref().ok_or_else(ApiError::no_such_resource)
@@ -47,39 +48,65 @@ pub fn get(core: &Core, request: &Request) -> Result<Reply, ApiError> {
         .get(&request.key(&request.name))
         .ok_or_else(|| ApiError::not_found(request.subject(&request.name)))?;
     let object = convert::load(&request.resource, &request.version, &stored)?;
+    let paths = paths(request)?;
+    if at_path(&object, &paths.spec_replicas).is_none() {
+        return Err(ApiError::internal(format!(
+            "the spec replicas field {:?} does not exist",
+            paths.spec_replicas
+        )));
+    }
     Ok(Reply::Value {
         code: 200,
-        value: scale_of(paths(request)?, &object),
+        value: scale_of(paths, &object),
     })
 }
 
+/// What the real server says to a body that is no scale.
+const NO_SCALE: &str = "no kind is registered for the type v1.Scale in scheme \"pkg/runtime/scheme.go:110\"";
+
+/// Decodes the scale that replaces another.
+fn decode(request: &Request) -> Result<Value, ApiError> {
+    let (scale, _) = prepare::decode(request.format, &request.body)?;
+    let text = |field: &str| scale.get(field).and_then(Value::as_str).unwrap_or_default();
+    let is_scale = matches!(text("apiVersion"), "" | "autoscaling/v1") && matches!(text("kind"), "" | "Scale");
+    let replicas = scale.pointer("/spec/replicas").unwrap_or(&Value::Null);
+    if !is_scale || !(replicas.is_null() || replicas.is_i64()) {
+        return Err(ApiError::bad_request(NO_SCALE));
+    }
+    let mut placed = scale.clone();
+    prepare::check_place(request, &mut placed)?;
+    Ok(scale)
+}
+
 /// Replaces or patches the scale of an object.
-pub async fn change(core: &Arc<Core>, request: &Request) -> Result<Reply, ApiError> {
+pub async fn change(core: &Arc<Core>, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, ApiError> {
     let paths = paths(request)?;
+    if request.format == BodyFormat::StrategicMergePatch {
+        return Err(ApiError::unsupported_media_type(super::patch::FOR_CUSTOM));
+    }
+    if request.format == BodyFormat::Apply {
+        let reply = super::patch::apply_as(core, request, warnings, |scale| configured(request, paths, scale));
+        return answer(paths, reply.await?);
+    }
     let replaced = match request.format {
-        BodyFormat::Json | BodyFormat::Yaml => Some(prepare::decode(request.format, &request.body)?.0),
+        BodyFormat::Json | BodyFormat::Yaml => Some(decode(request)?),
         _ => None,
     };
-    let reply = replace(core, request, true, |live| {
+    let reply = replace(core, request, false, |live| {
         let before = scale_of(paths, live);
         let after = match (&replaced, request.format) {
             (Some(scale), _) => scale.clone(),
             (None, BodyFormat::JsonPatch) => patch::json_patch(&before, &request.body)?.object,
-            (None, BodyFormat::MergePatch | BodyFormat::StrategicMergePatch) => {
-                // A scale has no lists: the strategic merge of it is the plain one.
-                patch::merge_patch(&before, &request.body)?.object
-            }
-            (None, BodyFormat::Apply) => {
-                let (applied, _) = prepare::decode(request.format, &request.body)?;
-                let mut merged = before.clone();
-                merged["spec"]["replicas"] = applied["spec"]["replicas"].clone();
-                merged
-            }
-            (None, _) => return Err(ApiError::unsupported_media_type("application/json")),
+            (None, _) => patch::merge_patch(&before, &request.body)?.object,
         };
         scaled(request, paths, live, &after)
     })
     .await?;
+    answer(paths, reply)
+}
+
+/// The scale of the object that a reply holds.
+fn answer(paths: &ScalePaths, reply: Reply) -> Result<Reply, ApiError> {
     let Reply::Object { bytes, .. } = &reply else {
         return Ok(reply);
     };
@@ -90,48 +117,95 @@ pub async fn change(core: &Arc<Core>, request: &Request) -> Result<Reply, ApiErr
     })
 }
 
+/// What an applied scale says of the object itself.
+fn configured(request: &Request, paths: &ScalePaths, scale: &Value) -> Result<Value, ApiError> {
+    let text = |field: &str| scale.get(field).and_then(Value::as_str).unwrap_or_default();
+    if (text("apiVersion"), text("kind")) != ("autoscaling/v1", "Scale") {
+        let found = managed_fields::type_of(scale);
+        return Err(ApiError::bad_request(format!("invalid object type: {found}")));
+    }
+    let mut object = json!({
+        "apiVersion": request.api_version(),
+        "kind": request.resource.kind,
+        "metadata": scale.get("metadata").cloned().unwrap_or_else(|| json!({})),
+    });
+    if let Some(replicas) = scale.pointer("/spec/replicas") {
+        set_path(&mut object, &paths.spec_replicas, replicas.clone());
+    }
+    Ok(object)
+}
+
 fn scaled(request: &Request, paths: &ScalePaths, live: &Value, scale: &Value) -> Result<Value, ApiError> {
-    let invalid = |field: &str, message: String| {
-        let subject = Subject {
-            group: "autoscaling",
-            kind: "Scale",
-            name: &request.name,
-        };
-        Err(ApiError::invalid(
-            subject,
-            &[cause("FieldValueInvalid", field, message)],
-        ))
-    };
     let replicas = match scale.pointer("/spec/replicas") {
         None | Some(Value::Null) => 0,
-        Some(value) => match value.as_i64() {
-            Some(replicas) => replicas,
-            None => {
-                return Err(ApiError::bad_request(
-                    "unable to decode the scale: spec.replicas must be a whole number",
-                ));
-            }
-        },
+        Some(value) => value.as_i64().filter(|replicas| i32::try_from(*replicas).is_ok()).ok_or_else(|| {
+            let shown = crate::schema::go_quote(&scale.to_string());
+            let message = format!(
+                "Invalid value: {shown}: json: cannot unmarshal {} into Go struct field ScaleSpec.spec.replicas of type int32",
+                kind_of(value)
+            );
+            let nothing = Subject { group: "", kind: "", name: "" };
+            ApiError::invalid(nothing, &[cause("FieldValueInvalid", "patch", message)])
+        })?,
     };
-    if replicas < 0 || replicas > i64::from(i32::MAX) {
-        return invalid(
-            "spec.replicas",
-            format!("Invalid value: {replicas}: must be greater than or equal to 0"),
-        );
+    let before = at_path(live, &paths.spec_replicas).and_then(Value::as_i64);
+    if before.is_none() && scale.pointer("/spec/replicas").is_none_or(Value::is_null) && request.format.is_patch() {
+        return Err(ApiError::bad_request(format!(
+            "the spec replicas field {:?} cannot be empty",
+            paths.spec_replicas
+        )));
     }
     let mut object = live.clone();
     if !set_path(&mut object, &paths.spec_replicas, replicas.into()) {
-        return invalid(
-            "spec.replicas",
-            format!("Invalid value: {replicas}: {} is no number", paths.spec_replicas),
-        );
+        return Err(ApiError::unclassified(format!(
+            "value cannot be set because {} is not a map[string]interface{{}}",
+            paths.spec_replicas
+        )));
     }
-    // Revision and UID of the scale are conditions; without them the object's own hold.
-    for field in ["resourceVersion", "uid"] {
-        let wanted = metadata_text(scale, field);
-        if !wanted.is_empty() {
-            set_metadata(&mut object, field, Some(wanted.into()));
-        }
+    if before != Some(replicas) {
+        let path: Vec<&str> = paths.spec_replicas.split('.').filter(|part| !part.is_empty()).collect();
+        // None at all is not said in a scale, and so owned by nobody.
+        let gone = replicas == 0;
+        let (manager, api_version) = (request.manager(), request.api_version());
+        managed_fields::move_field(&mut object, &path, gone, &manager, "scale", &api_version);
+    }
+    // The revision of the scale is a condition; without it the object's own holds.
+    let wanted = metadata_text(scale, "resourceVersion");
+    if !wanted.is_empty() {
+        set_metadata(&mut object, "resourceVersion", Some(wanted.into()));
+    }
+    let (sent, found) = (metadata_text(scale, "uid"), metadata_text(live, "uid"));
+    if !sent.is_empty() && sent != found {
+        return Err(uid_mismatch(request, sent, found));
     }
     Ok(object)
+}
+
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Number(_) => "number",
+        Value::Bool(_) => "bool",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+        _ => "string",
+    }
+}
+
+/// What is wrong with the paths of a scale in a custom object, whoever wrote them.
+pub fn validate(paths: &ScalePaths, object: &Value) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    for path in [&paths.spec_replicas, &paths.status_replicas] {
+        let Some(replicas) = at_path(object, path).and_then(Value::as_i64) else {
+            continue;
+        };
+        let problem = if replicas < 0 {
+            "should be a non-negative integer".to_owned()
+        } else if replicas > i64::from(i32::MAX) {
+            format!("should be less than or equal to {}", i32::MAX)
+        } else {
+            continue;
+        };
+        causes.push(Cause::invalid(path, &replicas.into(), &problem));
+    }
+    causes
 }

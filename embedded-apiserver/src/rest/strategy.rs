@@ -137,7 +137,17 @@ fn merge_string_data(object: &mut Value) {
 pub fn prepare_create(resource: &Resource, object: &mut Value) {
     match resource.behaviour {
         Behaviour::Namespace => {
-            set_field(object, "spec", Some(json!({ "finalizers": ["kubernetes"] })));
+            // The label with a generated name has no owner: it was not there when ownership was recorded.
+            default(resource, object);
+            let mut finalizers = object
+                .pointer("/spec/finalizers")
+                .and_then(Value::as_array)
+                .cloned()
+                .unwrap_or_default();
+            if !finalizers.iter().any(|finalizer| finalizer == "kubernetes") {
+                finalizers.push("kubernetes".into());
+            }
+            set_field(object, "spec", Some(json!({ "finalizers": finalizers })));
             set_field(object, "status", Some(json!({ "phase": "Active" })));
         }
         Behaviour::Pod => set_field(
@@ -181,6 +191,7 @@ pub fn validate(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec
     match resource.behaviour {
         Behaviour::CustomResourceDefinition => custom::validate(object, old),
         Behaviour::Secret => validate_secret(object, old),
+        Behaviour::Namespace => validate_namespace(object),
         Behaviour::ConfigMap => validate_data(object, old, &["data", "binaryData"]),
         Behaviour::EventView if old.is_none() => validate_event_view(object),
         _ if resource.group == "rbac.authorization.k8s.io" && object.get("roleRef").is_some() => {
@@ -276,6 +287,21 @@ fn validate_secret(object: &Value, old: Option<&Value>) -> Vec<Cause> {
         }
     }
     causes
+}
+
+fn validate_namespace(object: &Value) -> Vec<Cause> {
+    let finalizers = object.pointer("/spec/finalizers").and_then(Value::as_array);
+    let names = finalizers.into_iter().flatten().filter_map(Value::as_str).enumerate();
+    names
+        .filter(|(_, name)| *name != "kubernetes" && !name.contains('/'))
+        .map(|(at, name)| {
+            Cause::invalid(
+                &format!("spec.finalizers[{at}]"),
+                &name.into(),
+                "name is neither a standard finalizer name nor is it fully qualified",
+            )
+        })
+        .collect()
 }
 
 fn validate_event_view(object: &Value) -> Vec<Cause> {

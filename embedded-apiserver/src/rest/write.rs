@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::object::{is_deleting, metadata_text, set_metadata};
 use super::{ApiError, Core, Reply, Request, convert, decode, prepare, strategy};
+use crate::managed_fields;
 use crate::registry::{Behaviour, custom};
 use crate::schema::go_quote;
 use crate::storage::{Change, Encoded, Expect, Guard, Key, Store, Stored, Write, WriteError};
@@ -63,11 +64,12 @@ pub async fn create_object(
 
 async fn create_once(core: &Arc<Core>, request: &Request, mut object: Value, manage: bool) -> Result<Reply, ApiError> {
     prepare::check_place(request, &mut object)?;
-    check_namespace(core, request, metadata_text(&object, "name"))?;
-    if prepare::generate_name(&mut object) {
-        // Some defaults are made from the name.
-        strategy::default(&request.resource, &mut object);
-    }
+    let asked = match metadata_text(&object, "name") {
+        "" => metadata_text(&object, "generateName").to_owned(),
+        name => name.to_owned(),
+    };
+    check_namespace(core, request, &asked)?;
+    prepare::generate_name(&mut object);
     prepare::create(request, &mut object, manage)?;
     prepare::check(request, &object, None)?;
     let name = metadata_text(&object, "name").to_owned();
@@ -83,7 +85,7 @@ async fn create_once(core: &Arc<Core>, request: &Request, mut object: Value, man
     let key = request.key(&name);
     if request.options.dry_run {
         if core.store.get(&key).is_some() {
-            return Err(ApiError::already_exists(request.subject(&name)));
+            return Err(taken(core, request, &name));
         }
         return value_reply(201, &object);
     }
@@ -107,6 +109,7 @@ async fn create_once(core: &Arc<Core>, request: &Request, mut object: Value, man
                 "the namespace changed at the same time; try again",
             ));
         }
+        Err(WriteError::Exists(_)) => return Err(taken(core, request, &name)),
         Err(error) => return Err(storage_error(request, &name, &error)),
     };
     after_write(core, request.resource.behaviour, &name).await;
@@ -114,6 +117,19 @@ async fn create_once(core: &Arc<Core>, request: &Request, mut object: Value, man
         code: 201,
         bytes: convert::bytes(&request.resource, &request.version, &stored)?,
     })
+}
+
+/// The refusal of a name that another object has, or had until it goes.
+fn taken(core: &Core, request: &Request, name: &str) -> ApiError {
+    let mut error = ApiError::already_exists(request.subject(name));
+    if core
+        .store
+        .get(&request.key(name))
+        .is_some_and(|stored| stored.deleting())
+    {
+        error.message = format!("object is being deleted: {}", error.message);
+    }
+    error
 }
 
 /// The storage name of namespaces.
@@ -173,7 +189,7 @@ pub async fn update(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Stri
 }
 
 /// The refusal of a UID that is not the object's, with the place where the real server keeps the object.
-fn uid_mismatch(request: &Request, wanted: &str, present: &str) -> ApiError {
+pub fn uid_mismatch(request: &Request, wanted: &str, present: &str) -> ApiError {
     let resource = &request.resource;
     let kept = match (
         resource.custom.is_some() || resource.group == "apiextensions.k8s.io",
@@ -355,7 +371,8 @@ pub async fn rewrite(core: &Core, key: &Key, mut change: impl FnMut(&mut Value) 
         let held = registry
             .by_storage(&key.resource)
             .is_some_and(|resource| strategy::holds_back_deletion(resource, &object));
-        let written = if is_deleting(&object) && super::object::finalizers(&object).is_empty() && !held {
+        let done = super::object::finalizers(&object).is_empty() && !super::object::has_grace(&object) && !held;
+        let written = if is_deleting(&object) && done {
             let guards = match key.resource.as_ref() {
                 NAMESPACES => vec![Guard::NamespaceEmpty(key.object.name.to_string())],
                 // A definition has the name under which its objects are stored.
@@ -383,6 +400,45 @@ pub async fn rewrite(core: &Core, key: &Key, mut change: impl FnMut(&mut Value) 
             Err(error) => return Err(error),
         }
     }
+}
+
+/// The name under which the server's own controllers own fields.
+const CONTROLLER: &str = "kube-controller-manager";
+
+/// As [`rewrite`], with the fields that change owned by the controllers.
+pub async fn tend(
+    core: &Core,
+    key: &Key,
+    subresource: &str,
+    change: impl FnMut(&mut Value) -> bool,
+) -> Result<(), WriteError> {
+    tend_as(core, key, CONTROLLER, subresource, change).await
+}
+
+/// As [`rewrite`], with the fields that change owned by a manager.
+pub async fn tend_as(
+    core: &Core,
+    key: &Key,
+    manager: &str,
+    subresource: &str,
+    mut change: impl FnMut(&mut Value) -> bool,
+) -> Result<(), WriteError> {
+    rewrite(core, key, |object| {
+        let before = object.clone();
+        if !change(object) {
+            return false;
+        }
+        let registry = core.registry.snapshot();
+        let resource = registry.by_storage(&key.resource);
+        let version = resource.and_then(|resource| resource.served(&resource.storage_version));
+        if let (Some(resource), Some(schema)) = (resource, version.and_then(|version| version.schema.as_ref())) {
+            let api_version = resource.api_version(&resource.storage_version);
+            let now = jiff::Timestamp::now();
+            managed_fields::update(Some(&before), object, manager, subresource, &api_version, schema, now);
+        }
+        true
+    })
+    .await
 }
 
 /// What follows a write before it is answered: definitions are settled and served.

@@ -36,14 +36,14 @@ pub struct Plane {
     address: SocketAddr,
     folder: PathBuf,
     config: Option<kube::Config>,
-    running: Option<(ApiServer, Running, DropGuard, Option<tempfile::TempDir>)>,
+    _running: Option<(ApiServer, Running, DropGuard, Option<tempfile::TempDir>)>,
 }
 
 impl Plane {
     pub async fn start(history: HistoryLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut plane = Self::start_in(folder.path().to_owned(), history).await;
-        if let Some((_, _, _, kept)) = &mut plane.running {
+        if let Some((_, _, _, kept)) = &mut plane._running {
             *kept = Some(folder);
         }
         plane
@@ -58,7 +58,7 @@ impl Plane {
             .unwrap();
         let mut plane = Self::of(running.local_addr(), &folder);
         plane.load().await;
-        plane.running = Some((server, running, shutdown.drop_guard(), None));
+        plane._running = Some((server, running, shutdown.drop_guard(), None));
         plane
     }
 
@@ -68,7 +68,7 @@ impl Plane {
             address,
             folder: folder.to_owned(),
             config: None,
-            running: None,
+            _running: None,
         }
     }
 

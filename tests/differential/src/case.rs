@@ -118,9 +118,14 @@ pub struct Until {
     /// A JSON pointer, which has to be there (or has to be `equals`).
     #[serde(default)]
     pub pointer: Option<String>,
-    /// What is at the pointer.
-    #[serde(default)]
+    /// What is at the pointer; `null` for nothing.
+    #[serde(default, deserialize_with = "given")]
     pub equals: Option<Value>,
+}
+
+/// A value that is given is there, also when it is `null`.
+fn given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(deserializer).map(Some)
 }
 
 /// How an answer is compared. In pointers, `*` stands for any key or index.

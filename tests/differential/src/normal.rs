@@ -112,6 +112,13 @@ fn plain(value: &mut Value, key: Option<&str>, kept: &BTreeMap<String, String>, 
             for (key, value) in map.iter_mut() {
                 plain(value, Some(key), kept, table);
             }
+            // Managed fields name list elements by their keys, uids among them.
+            if map.keys().any(|key| key.starts_with("k:")) {
+                *map = std::mem::take(map)
+                    .into_iter()
+                    .map(|(key, value)| (text(&key, kept), value))
+                    .collect();
+            }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }

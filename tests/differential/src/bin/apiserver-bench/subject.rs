@@ -25,15 +25,12 @@ pub struct Subject {
 }
 
 enum Server {
-    Embedded(Box<Embedded>),
-    Real(Box<Real>),
-}
-
-struct Embedded {
-    child: Child,
-    // It ends with its input.
-    input: ChildStdin,
-    _folder: tempfile::TempDir,
+    Embedded {
+        child: Child,
+        input: ChildStdin,
+        _folder: tempfile::TempDir,
+    },
+    Real(Real),
 }
 
 /// What the system says of processes.
@@ -77,11 +74,11 @@ impl Subject {
             target,
             ready,
             processes: vec![("embedded".to_owned(), id)],
-            server: Server::Embedded(Box::new(Embedded {
+            server: Server::Embedded {
                 child,
                 input,
                 _folder: folder,
-            })),
+            },
         })
     }
 
@@ -102,7 +99,7 @@ impl Subject {
             target,
             ready,
             processes,
-            server: Server::Real(Box::new(real)),
+            server: Server::Real(real),
         })
     }
 
@@ -127,12 +124,11 @@ impl Subject {
     /// Stops it.
     pub async fn stop(self) -> anyhow::Result<()> {
         match self.server {
-            Server::Embedded(embedded) => {
-                let Embedded {
-                    mut child,
-                    input,
-                    _folder,
-                } = *embedded;
+            Server::Embedded {
+                mut child,
+                input,
+                _folder,
+            } => {
                 drop(input);
                 child.wait().await?;
                 Ok(())
