@@ -161,9 +161,18 @@ impl Place {
     fn kubeconfig(&self, namespace: &str) -> anyhow::Result<String> {
         let mut kubeconfig = self.kubeconfig.clone();
         let (cluster, user, context) = (
-            kubeconfig.clusters.first_mut().context("the kubeconfig has no cluster")?,
-            kubeconfig.auth_infos.first_mut().context("the kubeconfig has no user")?,
-            kubeconfig.contexts.first_mut().context("the kubeconfig has no context")?,
+            kubeconfig
+                .clusters
+                .first_mut()
+                .context("the kubeconfig has no cluster")?,
+            kubeconfig
+                .auth_infos
+                .first_mut()
+                .context("the kubeconfig has no user")?,
+            kubeconfig
+                .contexts
+                .first_mut()
+                .context("the kubeconfig has no context")?,
         );
         "it".clone_into(&mut cluster.name);
         "admin".clone_into(&mut user.name);
@@ -187,7 +196,11 @@ impl Place {
             }
             // kubectl takes what begins with a brace for JSON.
             let text = names.fill(text);
-            let start = if text.starts_with('{') && name.ends_with(".yaml") { "---\n" } else { "" };
+            let start = if text.starts_with('{') && name.ends_with(".yaml") {
+                "---\n"
+            } else {
+                ""
+            };
             std::fs::write(path, format!("{start}{text}"))?;
         }
         std::fs::write(folder.join("kubeconfig"), self.kubeconfig(&names.namespace)?)?;
@@ -252,7 +265,11 @@ impl Place {
         let folder = self.folder(names, &[&file.files, &case.files])?;
         process::good(self.command(names, &folder, "kubectl create namespace $ns")?, None).await?;
         let seen = self.steps(names, &folder, case).await;
-        let gone = self.command(names, &folder, "kubectl delete namespace $ns --wait=false --ignore-not-found")?;
+        let gone = self.command(
+            names,
+            &folder,
+            "kubectl delete namespace $ns --wait=false --ignore-not-found",
+        )?;
         process::good(gone, None).await?;
         seen.with_context(|| format!("on the {} server", self.name))
     }
@@ -262,18 +279,27 @@ impl Place {
         let mut seen = Vec::new();
         for step in &case.steps {
             let step = step.full();
-            let masks = step.mask.iter().map(|mask| Ok((Regex::new(mask)?, "MASKED".to_owned())));
+            let masks = step
+                .mask
+                .iter()
+                .map(|mask| Ok((Regex::new(mask)?, "MASKED".to_owned())));
             let masks = masks.collect::<anyhow::Result<Vec<_>>>()?;
             if let Some(name) = &step.start {
                 let mut command = self.command(names, folder, &format!("exec {}", step.run))?;
                 let log = std::fs::File::create(folder.join(format!("{name}.log")))?;
-                let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log).spawn()?;
+                let mut child = command
+                    .stdin(Stdio::null())
+                    .stdout(Stdio::piped())
+                    .stderr(log)
+                    .spawn()?;
                 let output = child.stdout.take().context("the output is piped")?;
                 started.insert(name.clone(), (child, BufReader::new(output).lines()));
                 continue;
             }
             let mut found = if let Some(name) = &step.read {
-                let (_, lines) = started.get_mut(name).with_context(|| format!("nothing was started as {name}"))?;
+                let (_, lines) = started
+                    .get_mut(name)
+                    .with_context(|| format!("nothing was started as {name}"))?;
                 read(name, lines, step.lines, &masks).await?
             } else {
                 self.patiently(names, folder, &step, &masks).await?
@@ -303,7 +329,13 @@ impl Place {
                 return Ok(seen);
             }
             if tokio::time::Instant::now() > until {
-                bail!("{} never printed {:?}, but\n{}{}", step.run, step.until, seen.out, seen.err);
+                bail!(
+                    "{} never printed {:?}, but\n{}{}",
+                    step.run,
+                    step.until,
+                    seen.out,
+                    seen.err
+                );
             }
             tokio::time::sleep(AGAIN).await;
         }
@@ -363,7 +395,10 @@ pub fn wrong(names: &Names, case: &Case, embedded: &[Seen], real: &[Seen]) -> Ve
 }
 
 fn shown(seen: &Seen) -> String {
-    format!("exit code {}\n{}\n--- standard error\n{}", seen.code, seen.out, seen.err)
+    format!(
+        "exit code {}\n{}\n--- standard error\n{}",
+        seen.code, seen.out, seen.err
+    )
 }
 
 /// The lines that one has and the other has not, in their order, with what they share left out.
@@ -377,8 +412,16 @@ fn difference(embedded: &str, real: &str) -> String {
         .take_while(|(a, b)| a == b)
         .count();
     let mut told = vec![format!("  (from line {})", start + 1)];
-    told.extend(left[start..left.len() - end].iter().map(|line| format!("  embedded: {line}")));
-    told.extend(right[start..right.len() - end].iter().map(|line| format!("  real:     {line}")));
+    told.extend(
+        left[start..left.len() - end]
+            .iter()
+            .map(|line| format!("  embedded: {line}")),
+    );
+    told.extend(
+        right[start..right.len() - end]
+            .iter()
+            .map(|line| format!("  real:     {line}")),
+    );
     told.join("\n")
 }
 

@@ -12,7 +12,10 @@ const MASKS: &[(&str, &str)] = &[
         "UID",
     ),
     (r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "TIME"),
-    (r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4}", "TIME"),
+    (
+        r"\b(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d \w{3} \d{4} \d\d:\d\d:\d\d [+-]\d{4}",
+        "TIME",
+    ),
     (r#"(resourceVersion"?: ?"?)\d+"#, "${1}REVISION"),
     (r#"(Resource Version: +)\d+"#, "${1}REVISION"),
     (r"https://127\.0\.0\.1:\d+", "https://SERVER"),
@@ -22,7 +25,9 @@ const MASKS: &[(&str, &str)] = &[
 ];
 
 static COMPILED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
-    let compiled = MASKS.iter().map(|(pattern, with)| Some((Regex::new(pattern).ok()?, *with)));
+    let compiled = MASKS
+        .iter()
+        .map(|(pattern, with)| Some((Regex::new(pattern).ok()?, *with)));
     compiled.flatten().collect()
 });
 
@@ -63,7 +68,10 @@ mod tests {
         let shown = "NAME  AGE\na       3m10s\nb     <invalid>\n";
         assert_eq!(normal(shown, &[]), "NAME  AGE\na  AGE\nb  AGE");
         assert_eq!(normal("a 3s 4m ago x", &[]), "a AGE AGE x");
-        assert_eq!(normal(r#""resourceVersion":"12""#, &[]), r#""resourceVersion":"REVISION""#);
+        assert_eq!(
+            normal(r#""resourceVersion":"12""#, &[]),
+            r#""resourceVersion":"REVISION""#
+        );
         assert_eq!(normal("  at: 2026-01-02T03:04:05Z", &[]), "  at: TIME");
         assert_eq!(normal("count: 3", &[]), "count: 3");
     }

@@ -2,7 +2,13 @@
 //! compared. `cargo test -p clients --test kubectl -- apply::` runs a part;
 //! `OUTRIGGER_CLIENTS_SHOW=1` prints what the real one printed.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -114,7 +120,11 @@ impl Stage {
             show(case, &real);
         }
         let wrong = script::wrong(&names, case, &embedded, &real);
-        if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n\n")) }
+        if wrong.is_empty() {
+            Ok(())
+        } else {
+            Err(wrong.join("\n\n"))
+        }
     }
 }
 

@@ -54,7 +54,12 @@ async fn javascript() {
     std::os::unix::fs::symlink(made.join("node_modules"), folder.join("node_modules")).unwrap();
     let mut command = Command::new(tools::program("node").unwrap());
     command
-        .args(["--test", "--test-reporter=spec", "--test-timeout=60000", "clients.test.js"])
+        .args([
+            "--test",
+            "--test-reporter=spec",
+            "--test-timeout=60000",
+            "clients.test.js",
+        ])
         .current_dir(&folder)
         .env("KUBECONFIG", stage.kubeconfig())
         .env("FORGOTTEN", FORGOTTEN);
