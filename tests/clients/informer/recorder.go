@@ -7,6 +7,7 @@ import (
 	"math/rand"
 	"strconv"
 	"sync"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -67,6 +68,7 @@ func (r *recorder) run(ctx context.Context) {
 		list, err := r.client.List(ctx, metav1.ListOptions{})
 		if err != nil {
 			r.journal.count("lists that failed")
+			time.Sleep(20 * time.Millisecond)
 			continue
 		}
 		revision, err := strconv.ParseUint(list.GetResourceVersion(), 10, 64)
@@ -105,6 +107,7 @@ func (r *recorder) watch(ctx context.Context, current *segment) bool {
 			return false
 		}
 		r.journal.count("watches that failed")
+		time.Sleep(20 * time.Millisecond)
 		return true
 	}
 	defer watcher.Stop()

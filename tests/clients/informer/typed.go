@@ -343,9 +343,6 @@ func discovers(_ context.Context, client kubernetes.Interface, _ string) error {
 			return fmt.Errorf("%s is not told", wanted)
 		}
 	}
-	if _, err := client.Discovery().OpenAPISchema(); err != nil {
-		return fmt.Errorf("OpenAPI v2: %w", err)
-	}
 	paths, err := client.Discovery().OpenAPIV3().Paths()
 	if err != nil {
 		return err

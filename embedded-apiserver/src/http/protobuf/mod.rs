@@ -215,7 +215,10 @@ fn read_message(
                 Value::String(text) if text.is_empty() => {}
                 Value::Null => {}
                 value => {
-                    object.insert(field.name.to_owned(), value);
+                    // Go writes a generation that is not set as 0, and JSON leaves it out.
+                    if field.name != "generation" || value != 0 {
+                        object.insert(field.name.to_owned(), value);
+                    }
                 }
             },
             Label::Repeated => {
