@@ -234,11 +234,11 @@ func pods(ctx context.Context, client kubernetes.Interface, name string) error {
 		return fmt.Errorf("it begins as %v", pod)
 	}
 	pod.Status.Phase = corev1.PodRunning
-	pod.Labels = map[string]string{"not": "by-status"}
+	pod.Spec.Containers[0].Image = "example.com/not:by-status"
 	if pod, err = pods.UpdateStatus(ctx, pod, metav1.UpdateOptions{}); err != nil {
 		return err
 	}
-	if pod.Status.Phase != corev1.PodRunning || pod.Labels != nil {
+	if pod.Status.Phase != corev1.PodRunning || pod.Spec.Containers[0].Image != "example.com/a:1" {
 		return fmt.Errorf("its status was written as %v", pod)
 	}
 	zero := int64(0)
