@@ -253,7 +253,8 @@ impl Watch {
         let snapshot = self.core.registry.snapshot();
         let now = snapshot.find(&resource.group, &resource.plural);
         now.and_then(|now| now.custom.as_ref())
-            .is_some_and(|now| now.uid == origin.uid && now.generation != origin.generation)
+            // One that goes takes its objects along: their ends are told first.
+            .is_some_and(|now| now.uid == origin.uid && now.generation != origin.generation && !now.terminating)
     }
 
     /// Ends when the resource is no longer served as it was asked for.
