@@ -14,7 +14,7 @@ use serde_json::json;
 
 const OBJECTS: usize = 60;
 
-async fn maps(server: &ApiServer) -> Api<ConfigMap> {
+fn maps(server: &ApiServer) -> Api<ConfigMap> {
     Api::default_namespaced(kube::Client::new(server.service(), "default"))
 }
 
@@ -22,7 +22,7 @@ async fn maps(server: &ApiServer) -> Api<ConfigMap> {
 async fn written(folder: &Path) -> (Vec<u8>, Vec<u8>) {
     let path = folder.join("whole");
     let server = ApiServer::builder().data_file(&path).build().await.unwrap();
-    let maps = maps(&server).await;
+    let maps = maps(&server);
     for at in 0..OBJECTS {
         let map = json!({
             "metadata": { "name": format!("m-{at}") },
@@ -50,7 +50,7 @@ enum Outcome {
 async fn opened(path: &Path) -> Outcome {
     match ApiServer::builder().data_file(path).build().await {
         Ok(server) => {
-            let listed = maps(&server).await.list(&ListParams::default()).await.unwrap().items;
+            let listed = maps(&server).list(&ListParams::default()).await.unwrap().items;
             let whole = listed.iter().all(|map| {
                 let name = map.metadata.name.as_deref().unwrap();
                 let at: usize = name.strip_prefix("m-").unwrap().parse().unwrap();
@@ -208,5 +208,5 @@ async fn a_file_in_use_is_refused_and_the_user_goes_on() {
         "{message}"
     );
     let map: ConfigMap = serde_json::from_value(json!({ "metadata": { "name": "m" } })).unwrap();
-    maps(&server).await.create(&PostParams::default(), &map).await.unwrap();
+    maps(&server).create(&PostParams::default(), &map).await.unwrap();
 }

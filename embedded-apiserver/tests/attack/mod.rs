@@ -36,14 +36,14 @@ pub struct Plane {
     address: SocketAddr,
     folder: PathBuf,
     config: Option<kube::Config>,
-    _running: Option<(ApiServer, Running, DropGuard, Option<tempfile::TempDir>)>,
+    running: Option<(ApiServer, Running, DropGuard, Option<tempfile::TempDir>)>,
 }
 
 impl Plane {
     pub async fn start(history: HistoryLimits) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut plane = Self::start_in(folder.path().to_owned(), history).await;
-        if let Some((_, _, _, kept)) = &mut plane._running {
+        if let Some((_, _, _, kept)) = &mut plane.running {
             *kept = Some(folder);
         }
         plane
@@ -58,7 +58,7 @@ impl Plane {
             .unwrap();
         let mut plane = Self::of(running.local_addr(), &folder);
         plane.load().await;
-        plane._running = Some((server, running, shutdown.drop_guard(), None));
+        plane.running = Some((server, running, shutdown.drop_guard(), None));
         plane
     }
 
@@ -68,7 +68,7 @@ impl Plane {
             address,
             folder: folder.to_owned(),
             config: None,
-            _running: None,
+            running: None,
         }
     }
 

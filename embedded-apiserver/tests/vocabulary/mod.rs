@@ -215,7 +215,7 @@ pub fn fields() -> BoxedStrategy<Value> {
 
 fn pointer() -> BoxedStrategy<String> {
     vec(word(), 0..4)
-        .prop_map(|words| words.iter().map(|word| format!("/{word}")).collect())
+        .prop_map(|words| words.iter().flat_map(|word| ["/", word.as_str()]).collect())
         .boxed()
 }
 

@@ -166,7 +166,7 @@ async fn fan_out(subject: &Subject) -> anyhow::Result<Vec<Duration>> {
                 let now = Instant::now();
                 let events = frame
                     .data_ref()
-                    .map_or(0, |data| data.iter().filter(|byte| **byte == b'\n').count());
+                    .map_or(0, |data| data.split(|byte| *byte == b'\n').count() - 1);
                 for _ in 0..events {
                     if sender.send(now).await.is_err() {
                         return;

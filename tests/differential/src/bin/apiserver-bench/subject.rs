@@ -25,12 +25,15 @@ pub struct Subject {
 }
 
 enum Server {
-    Embedded {
-        child: Child,
-        input: ChildStdin,
-        _folder: tempfile::TempDir,
-    },
-    Real(Real),
+    Embedded(Box<Embedded>),
+    Real(Box<Real>),
+}
+
+struct Embedded {
+    child: Child,
+    // It ends with its input.
+    input: ChildStdin,
+    _folder: tempfile::TempDir,
 }
 
 /// What the system says of processes.
@@ -74,11 +77,11 @@ impl Subject {
             target,
             ready,
             processes: vec![("embedded".to_owned(), id)],
-            server: Server::Embedded {
+            server: Server::Embedded(Box::new(Embedded {
                 child,
                 input,
                 _folder: folder,
-            },
+            })),
         })
     }
 
@@ -99,7 +102,7 @@ impl Subject {
             target,
             ready,
             processes,
-            server: Server::Real(real),
+            server: Server::Real(Box::new(real)),
         })
     }
 
@@ -124,11 +127,12 @@ impl Subject {
     /// Stops it.
     pub async fn stop(self) -> anyhow::Result<()> {
         match self.server {
-            Server::Embedded {
-                mut child,
-                input,
-                _folder,
-            } => {
+            Server::Embedded(embedded) => {
+                let Embedded {
+                    mut child,
+                    input,
+                    _folder,
+                } = *embedded;
                 drop(input);
                 child.wait().await?;
                 Ok(())
