@@ -67,8 +67,12 @@ pub async fn run(args: UpArgs) -> anyhow::Result<()> {
     }
 
     let stop_server = CancellationToken::new();
-    let server = ApiServer::builder()
-        .data_file(data_dir.store())
+    let mut builder = ApiServer::builder().data_file(data_dir.store());
+    if args.listen.is_some() {
+        // Whoever names an address means it.
+        builder = builder.beyond_loopback();
+    }
+    let server = builder
         .build()
         .await
         .with_context(|| format!("failed to open the API server's file {}", data_dir.store().display()))?;
@@ -149,6 +153,7 @@ async fn serve(
     let identity = data_dir.identity();
     let running = match (listen, data_dir.remembered_address()) {
         (Some(address), _) => server.serve(address, &identity, stop.clone()).await,
+        // An address beyond loopback has to be asked for each time.
         (None, Some(address)) => match server.serve(address, &identity, stop.clone()).await {
             Ok(running) => Ok(running),
             Err(_) => server.serve(free_address(), &identity, stop.clone()).await,

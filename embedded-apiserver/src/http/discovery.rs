@@ -93,6 +93,13 @@ fn subresources(resource: &Resource, version: &Version) -> Vec<Subresource> {
     if resource.custom.is_none() {
         found.sort_by_key(|subresource| subresource.name);
     }
+    if resource.behaviour == Behaviour::ServiceAccount {
+        found.push(Subresource {
+            name: "token",
+            kind: ("authentication.k8s.io", "v1", "TokenRequest".to_owned()),
+            verbs: &["create"],
+        });
+    }
     found
 }
 
@@ -245,6 +252,7 @@ fn aggregated_resource(resource: &Resource, version: &Version) -> Value {
 /// `/`: everything that is no object.
 pub fn paths(snapshot: &Snapshot) -> Vec<String> {
     let fixed = [
+        "/.well-known/openid-configuration",
         "/api",
         "/api/v1",
         "/apis",
@@ -253,6 +261,7 @@ pub fn paths(snapshot: &Snapshot) -> Vec<String> {
         "/openapi/v2",
         "/openapi/v3",
         "/openapi/v3/",
+        "/openid/v1/jwks",
         "/version",
     ];
     let mut paths: Vec<String> = fixed.map(str::to_owned).to_vec();

@@ -16,15 +16,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http::header::{CONTENT_TYPE, USER_AGENT};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, Method, Request, Response};
 use jiff::Timestamp;
 use serde_json::json;
 
 pub use body::Body;
+pub use path::decode_percent;
 use path::{ResourcePath, Route};
 
-use crate::access::{Attributes, User, authorize, is_public};
+use crate::access::{self, Attributes, Caller, Decision, Refused, User};
 use crate::deep::{self, Carried};
 use crate::registry::{Behaviour, Resource, Snapshot};
 use crate::rest::{self, ApiError, BodyFormat, Core, Verb};
@@ -47,15 +48,15 @@ impl Handler {
         }
     }
 
-    /// Answers a request of a user.
-    pub async fn handle<B>(self: Arc<Self>, user: User, request: Request<B>) -> Response<Body>
+    /// Answers a request of whoever the connection is of.
+    pub async fn handle<B>(self: Arc<Self>, caller: Caller, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let text = negotiate::refusal(request.headers());
         // The last resort: a bug ends one request, not the connection.
-        let answered = AssertUnwindSafe(Carried::new(self.respond(user, request)))
+        let answered = AssertUnwindSafe(Carried::new(self.respond(caller, request)))
             .catch_unwind()
             .await;
         match answered.unwrap_or_else(|_| Err(ApiError::internal("the request ended in a bug of the server"))) {
@@ -69,71 +70,61 @@ impl Handler {
         }
     }
 
-    async fn respond<B>(&self, user: User, request: Request<B>) -> Result<Response<Body>, ApiError>
+    async fn respond<B>(&self, caller: Caller, request: Request<B>) -> Result<Response<Body>, ApiError>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (head, body) = request.into_parts();
         let path = head.uri.path();
-        if user.is_anonymous() && !is_public(path) {
-            return Err(ApiError::unauthorized());
-        }
-        let user = self.impersonate(user, &head.headers)?;
-        let query = path::query(head.uri.query().unwrap_or_default());
-        match path::route(path) {
-            Route::Resource(place) => self.resource(user, &head, place, &query, body).await,
-            Route::Malformed => Ok(malformed_page()),
-            route => {
-                let verb = head.method.as_str().to_lowercase();
-                let attributes = Attributes {
-                    verb: verb.clone(),
-                    path: path.to_owned(),
-                    ..Attributes::default()
-                };
-                let open = is_public(path) || is_discovery(&route);
-                if !open && !authorize(&self.core.store, &user, &attributes) {
-                    return Err(ApiError::forbidden_path(&user.name, &verb, path));
+        let Some(decoded) = decode_percent(path) else {
+            return Ok(malformed_page());
+        };
+        let user = self.authenticate(caller, &head.headers)?;
+        let user = match access::wanted(&head.headers) {
+            Ok(None) => user,
+            Ok(Some(wanted)) => {
+                for need in &wanted.needs {
+                    self.demand(&user, need)?;
                 }
-                self.document(&head, route, &query)
+                wanted.user
             }
+            Err(Refused(why)) => return Ok(unreadable_headers(&head.uri, &why)),
+        };
+        let query = path::query(head.uri.query().unwrap_or_default());
+        let parts: Vec<&str> = decoded.trim_matches('/').split('/').collect();
+        let attributes = Attributes::of_request(&head.method, &decoded, &parts, &query);
+        self.demand(&user, &attributes)?;
+        match path::route(path) {
+            Route::Malformed => Ok(malformed_page()),
+            Route::Resource(place) if is_same(&place, &attributes) => {
+                self.resource(user, &head, place, &query, body).await
+            }
+            route => self.document(&head, route, &query),
         }
     }
 
-    /// Who is asked for: someone else, if the headers say so and the user may.
-    fn impersonate(&self, user: User, headers: &HeaderMap) -> Result<User, ApiError> {
-        let text = |value: &http::HeaderValue| value.to_str().unwrap_or_default().to_owned();
-        let groups: Vec<String> = headers.get_all("impersonate-group").iter().map(text).collect();
-        let Some(name) = headers
-            .get("impersonate-user")
-            .map(text)
-            .filter(|name| !name.is_empty())
-        else {
-            if groups.is_empty() {
-                return Ok(user);
-            }
-            return Err(ApiError::bad_request(
-                "requested [{Group}] without impersonating a user",
-            ));
-        };
-        let wanted = std::iter::once(("users", &name)).chain(groups.iter().map(|group| ("groups", group)));
-        for (resource, name) in wanted {
-            let attributes = Attributes {
-                verb: "impersonate".to_owned(),
-                resource: resource.to_owned(),
-                name: name.clone(),
-                ..Attributes::default()
-            };
-            if !authorize(&self.core.store, &user, &attributes) {
-                let place = ResourcePath {
-                    resource: resource.to_owned(),
-                    name: name.clone(),
-                    ..ResourcePath::default()
-                };
-                return Err(forbidden(&user, &attributes, &place));
-            }
+    /// Who asks.
+    fn authenticate(&self, caller: Caller, headers: &HeaderMap) -> Result<User, ApiError> {
+        let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let core = &self.core;
+        let audiences = [access::ISSUER.to_owned()];
+        core.access
+            .authenticate(&core.store, caller, authorization, &audiences, Timestamp::now())
+            .map(|authenticated| authenticated.user)
+            .map_err(|error| {
+                tracing::debug!(%error, "unable to authenticate a request");
+                ApiError::unauthorized()
+            })
+    }
+
+    /// Refuses what the user may not.
+    fn demand(&self, user: &User, attributes: &Attributes) -> Result<(), ApiError> {
+        let decision = self.core.access.authorize(&self.core.store, user, attributes);
+        if decision.allowed {
+            return Ok(());
         }
-        Ok(User::from_certificate(name, groups))
+        Err(forbidden(user, attributes, &decision))
     }
 
     /// Everything that is not a resource.
@@ -192,6 +183,8 @@ impl Handler {
                 Some(value) => Ok(render::value(200, &value, text(&group)?)),
                 None => not_served(&snapshot, &group),
             },
+            Route::OpenIdConfiguration => Ok(open_id(&self.core.access.discovery(), "application/json")),
+            Route::OpenIdKeys => Ok(open_id(&self.core.access.keys.public(), "application/jwk-set+json")),
             Route::OpenApiV2 => {
                 if !negotiate::accepts_json(&head.headers) {
                     return Err(ApiError::not_acceptable("application/json"));
@@ -227,20 +220,6 @@ impl Handler {
     {
         let options = path::options(query)?;
         let verb = path::verb(&head.method, &place, &options);
-        let attributes = Attributes {
-            verb: verb.map_or_else(|| head.method.as_str().to_lowercase(), |verb| verb.name().to_owned()),
-            group: place.group.clone(),
-            resource: match place.subresource.as_str() {
-                "" => place.resource.clone(),
-                subresource => format!("{}/{subresource}", place.resource),
-            },
-            namespace: place.namespace.clone(),
-            name: place.name.clone(),
-            path: String::new(),
-        };
-        if !authorize(&self.core.store, &user, &attributes) {
-            return Err(forbidden(&user, &attributes, &place));
-        }
         let snapshot = self.core.registry.snapshot();
         let Some(resource) = snapshot
             .find(&place.group, &place.resource)
@@ -334,34 +313,27 @@ impl Handler {
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
-/// What every authenticated user may read, as the default roles of the real server have it.
-fn is_discovery(route: &Route) -> bool {
-    matches!(
-        route,
-        Route::Groups { .. }
-            | Route::Group(_)
-            | Route::Resources { .. }
-            | Route::OpenApiV2
-            | Route::OpenApiV3Index
-            | Route::OpenApiV3 { .. }
-    )
+/// Whether what was judged is what is served: both come from the path, by different rules.
+fn is_same(place: &ResourcePath, judged: &Attributes) -> bool {
+    let named = place.name == judged.name || place.name.is_empty();
+    let within = place.namespace == judged.namespace || place.resource == "namespaces";
+    let resource = place.group == judged.group && place.resource == judged.resource;
+    judged.is_resource && resource && place.subresource == judged.subresource && named && within
 }
 
-fn forbidden(user: &User, attributes: &Attributes, place: &ResourcePath) -> ApiError {
-    let scope = if attributes.namespace.is_empty() {
-        "at the cluster scope".to_owned()
-    } else {
-        format!("in the namespace {:?}", attributes.namespace)
-    };
-    let why = format!(
-        "User {:?} cannot {} resource {:?} in API group {:?} {scope}",
-        user.name, attributes.verb, attributes.resource, attributes.group
-    );
+fn forbidden(user: &User, attributes: &Attributes, decision: &Decision) -> ApiError {
+    let mut why = attributes.denial(user);
+    if !decision.reason.is_empty() {
+        why = format!("{why}: {}", decision.reason);
+    }
+    if !attributes.is_resource {
+        return ApiError::forbidden_path(&why);
+    }
     ApiError::forbidden(
         rest::Subject {
-            group: &place.group,
-            kind: &place.resource,
-            name: &place.name,
+            group: &attributes.group,
+            kind: &attributes.resource,
+            name: &attributes.name,
         },
         &why,
     )
@@ -379,6 +351,14 @@ fn include_object(query: &[(String, String)]) -> Result<IncludeObject, ApiError>
              'Object', 'None', or empty"
         ))),
     }
+}
+
+/// What the real server answers to headers that it cannot follow.
+fn unreadable_headers(uri: &http::Uri, why: &str) -> Response<Body> {
+    let place = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let text = format!("Internal Server Error: {place:?}: {why}\n");
+    let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    render::whole(500, "text/plain; charset=utf-8", text)
 }
 
 /// The verb of a request for a built-in resource, whose paths and methods are routed before anything else.
@@ -481,8 +461,16 @@ fn not_served(snapshot: &Snapshot, group: &str) -> Result<Response<Body>, ApiErr
 /// What the real server's HTTP library answers before anyone sees the request.
 fn malformed_page() -> Response<Body> {
     let mut page = render::whole(400, "text/plain; charset=utf-8", "400 Bad Request");
-    page.headers_mut().remove(http::header::CACHE_CONTROL);
+    page.headers_mut().remove(CACHE_CONTROL);
     page
+}
+
+/// A document about the signer of tokens, which may be kept for an hour.
+fn open_id(document: &serde_json::Value, media: &'static str) -> Response<Body> {
+    let mut response = render::whole(200, media, document.to_string());
+    let kept = http::HeaderValue::from_static("public, max-age=3600");
+    response.headers_mut().insert(CACHE_CONTROL, kept);
+    response
 }
 
 fn not_found_page() -> Response<Body> {

@@ -40,6 +40,10 @@ pub enum Route {
         /// The version.
         version: String,
     },
+    /// `/.well-known/openid-configuration`: who signs the tokens of service accounts.
+    OpenIdConfiguration,
+    /// `/openid/v1/jwks`: with which keys.
+    OpenIdKeys,
     /// `/`: the paths.
     Root,
     /// `/metrics`.
@@ -97,6 +101,8 @@ pub fn route(path: &str) -> Route {
             group: (*group).to_owned(),
             version: (*version).to_owned(),
         },
+        [".well-known", "openid-configuration"] => Route::OpenIdConfiguration,
+        ["openid", "v1", "jwks"] => Route::OpenIdKeys,
         ["openapi", "v2"] => Route::OpenApiV2,
         ["openapi", "v3"] => Route::OpenApiV3Index,
         ["openapi", "v3", "api", version] => Route::OpenApiV3 {
@@ -156,7 +162,8 @@ fn resource(group: &str, version: &str, rest: &[&str]) -> Route {
     Route::Resource(path)
 }
 
-fn decode_percent(text: &str) -> Option<String> {
+/// Replaces `%41` and its like.
+pub fn decode_percent(text: &str) -> Option<String> {
     if !text.contains('%') {
         return Some(text.to_owned());
     }

@@ -3,6 +3,7 @@
 //! The store tells of every write; what needs a look is put in a queue without repetitions, and workers take it from
 //! there. A look decides from what is stored at that moment, so nothing depends on the order of looks.
 
+mod aggregate;
 mod garbage;
 mod queue;
 mod teardown;
@@ -44,6 +45,7 @@ pub async fn run(core: Arc<Core>, shutdown: CancellationToken) {
     for key in core.store.unfinished() {
         core.queue.push(Work::Object(key));
     }
+    core.queue.push(Work::ClusterRoles);
     let looks = futures::stream::unfold(Arc::clone(&core.queue), |queue| async move {
         let work = queue.pop().await;
         Some((work, queue))
@@ -65,6 +67,7 @@ async fn look(core: &Arc<Core>, work: Work) {
             }
             Ok(())
         }
+        Work::ClusterRoles => aggregate::cluster_roles(core).await,
         Work::DependentGone(owner) => match core.store.key_of_number(*owner) {
             Some(key) => object(core, &key).await,
             None => Ok(()),

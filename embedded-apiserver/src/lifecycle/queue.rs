@@ -18,6 +18,8 @@ pub enum Work {
     OwnerGone(u128),
     /// An owner that lost a dependent, and may have waited for that.
     DependentGone(u128),
+    /// Cluster roles, of which some take their rules from others.
+    ClusterRoles,
 }
 
 /// The queue.
@@ -56,6 +58,9 @@ impl Queue {
     pub fn observe(&self, event: &Arc<Event>) {
         let key = &event.key;
         let object = &event.object;
+        if key.resource.as_ref() == crate::access::CLUSTER_ROLES {
+            self.push(Work::ClusterRoles);
+        }
         if event.kind == EventKind::Deleted {
             let mut inner = self.inner.lock();
             inner.emptying.remove(key);

@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::access::{Access, Keys, SigningKey, StaticTokens};
 use crate::registry::Registry;
 use crate::storage::{Change, Encoded, Expect, HistoryLimits, Store, Write};
 
@@ -32,6 +33,10 @@ async fn only_events_beyond_the_horizon_go() {
         store,
         registry: Registry::new(),
         queue: Arc::new(Queue::default()),
+        access: Arc::new(Access::new(
+            StaticTokens::default(),
+            Keys::new(SigningKey::generate().unwrap()),
+        )),
     });
     let old = event(&core, "old").await;
     event(&core, "new").await;

@@ -31,6 +31,14 @@ pub(super) fn empty(object: &Value) -> Value {
         ("apiextensions.k8s.io/v1", "CustomResourceDefinition") => {
             json!({"metadata": {}, "spec": {"names": {}}, "status": {"acceptedNames": {}}})
         }
+        ("authentication.k8s.io/v1", "TokenReview") => {
+            json!({"metadata": {}, "spec": {}, "status": {"user": {}}})
+        }
+        // Go writes out a bound object that there is none of.
+        ("authentication.k8s.io/v1", "TokenRequest") => {
+            json!({"metadata": {}, "spec": {"boundObjectRef": {}}, "status": {}})
+        }
+        ("authorization.k8s.io/v1", _) => json!({"metadata": {}, "spec": {}, "status": {}}),
         ("v1" | "rbac.authorization.k8s.io/v1", _) => json!({"metadata": {}}),
         _ => json!({}),
     };

@@ -58,6 +58,8 @@ kinds! { generator;
         api::authorization::v1::SelfSubjectAccessReview;
     "authorization.k8s.io/v1" "SubjectAccessReview" "io.k8s.api.authorization.v1.SubjectAccessReview":
         api::authorization::v1::SubjectAccessReview;
+    "authorization.k8s.io/v1" "LocalSubjectAccessReview" "io.k8s.api.authorization.v1.LocalSubjectAccessReview":
+        api::authorization::v1::LocalSubjectAccessReview;
     "authorization.k8s.io/v1" "SelfSubjectRulesReview" "io.k8s.api.authorization.v1.SelfSubjectRulesReview":
         api::authorization::v1::SelfSubjectRulesReview;
     "authentication.k8s.io/v1" "SelfSubjectReview" "io.k8s.api.authentication.v1.SelfSubjectReview":

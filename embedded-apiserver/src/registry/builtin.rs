@@ -107,7 +107,7 @@ const ROWS: &[Row] = &[
         "serviceaccount",
         "ServiceAccount",
         true,
-        Behaviour::Plain,
+        Behaviour::ServiceAccount,
     )
     .short(&["sa"]),
     row("events.k8s.io", "events", "event", "Event", true, Behaviour::EventView)
@@ -177,7 +177,7 @@ const ROWS: &[Row] = &[
         "clusterrolebinding",
         "ClusterRoleBinding",
         false,
-        Behaviour::Plain,
+        Behaviour::Policy,
     ),
     row(
         RBAC,
@@ -185,7 +185,7 @@ const ROWS: &[Row] = &[
         "clusterrole",
         "ClusterRole",
         false,
-        Behaviour::Plain,
+        Behaviour::Policy,
     ),
     row(
         RBAC,
@@ -193,9 +193,9 @@ const ROWS: &[Row] = &[
         "rolebinding",
         "RoleBinding",
         true,
-        Behaviour::Plain,
+        Behaviour::Policy,
     ),
-    row(RBAC, "roles", "role", "Role", true, Behaviour::Plain),
+    row(RBAC, "roles", "role", "Role", true, Behaviour::Policy),
     row(
         "apiextensions.k8s.io",
         "customresourcedefinitions",

@@ -122,6 +122,10 @@ pub enum Behaviour {
     Event,
     /// A core event seen as `events.k8s.io/v1`.
     EventView,
+    /// Tokens.
+    ServiceAccount,
+    /// Rights; nobody gives away more than they have.
+    Policy,
     /// A phase, evictions.
     Pod,
     /// Generation.

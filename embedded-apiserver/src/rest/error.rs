@@ -104,13 +104,9 @@ impl ApiError {
         Self::about(403, "Forbidden", subject, message)
     }
 
-    /// 403 for a path that is not a resource.
-    pub fn forbidden_path(user: &str, verb: &str, path: &str) -> Self {
-        Self::new(
-            403,
-            "Forbidden",
-            format!("forbidden: User {user:?} cannot {verb} path {path:?}"),
-        )
+    /// 403 for a path that is not a resource, with the reason why.
+    pub fn forbidden_path(why: &str) -> Self {
+        Self::new(403, "Forbidden", format!("forbidden: {why}"))
     }
 
     /// 404 for an object.

@@ -135,7 +135,8 @@ fn label_value(text: &str) -> Vec<String> {
     too_long(text, 63).into_iter().chain(wrong).collect()
 }
 
-fn path_segment(text: &str) -> Vec<String> {
+/// What is wrong with a part of a path.
+pub fn path_segment(text: &str) -> Vec<String> {
     if matches!(text, "." | "..") {
         return vec![format!("may not be '{text}'")];
     }

@@ -16,8 +16,10 @@ mod options;
 mod patch;
 mod prepare;
 mod review;
+mod role;
 mod scale;
 mod strategy;
+mod token;
 mod validate;
 mod watch;
 mod write;
@@ -39,7 +41,7 @@ pub(crate) use delete::delete_key;
 pub(crate) use deletion::{DeleteOptions, Propagation};
 pub(crate) use write::{rewrite, settle_definition, tend};
 
-use crate::access::User;
+use crate::access::{Access, User};
 use crate::lifecycle::Queue;
 use crate::registry::{Registry, Resource, Version};
 use crate::storage::{Key, Store};
@@ -53,6 +55,8 @@ pub struct Core {
     pub registry: Registry,
     /// Work for the life cycle of objects: garbage collection, namespaces, definitions.
     pub queue: Arc<Queue>,
+    /// Who may do what.
+    pub access: Arc<Access>,
 }
 
 /// How the body of a request is written.
@@ -311,6 +315,7 @@ pub async fn carry_out(core: &Arc<Core>, verb: Verb, request: Request) -> Result
         "scale" => version.scale.is_some(),
         "finalize" => request.resource.behaviour == crate::registry::Behaviour::Namespace,
         "eviction" => request.resource.behaviour == crate::registry::Behaviour::Pod,
+        "token" => request.resource.behaviour == crate::registry::Behaviour::ServiceAccount,
         _ => false,
     };
     if !has_subresource && request.resource.custom.is_some() {
@@ -324,7 +329,7 @@ pub async fn carry_out(core: &Arc<Core>, verb: Verb, request: Request) -> Result
     }
     let supported = match request.subresource.as_str() {
         "" => request.resource.verbs().contains(&verb.name()),
-        "eviction" => verb == Verb::Create,
+        "eviction" | "token" => verb == Verb::Create,
         "finalize" => verb == Verb::Update,
         _ => matches!(verb, Verb::Get | Verb::Update | Verb::Patch),
     };
@@ -339,11 +344,12 @@ pub async fn carry_out(core: &Arc<Core>, verb: Verb, request: Request) -> Result
         ("scale", Verb::Get) => scale::get(core, &request)?,
         ("scale", _) => scale::change(core, &request, &mut warnings).await?,
         ("eviction", _) => evict::evict(core, &request).await?,
+        ("token", _) => token::create(core, &request, &mut warnings)?,
         (_, Verb::Get) => list::get(core, &request)?,
         (_, Verb::List) => Reply::List(list::list(core, &request)?),
         (_, Verb::Watch) => Reply::Watch(Box::new(watch::start(core, request)?)),
         (_, Verb::Create) if request.resource.behaviour == crate::registry::Behaviour::Review => {
-            review::create(core, &request)?
+            review::create(core, &request, &mut warnings)?
         }
         (_, Verb::Create) => write::create(core, &request, &mut warnings).await?,
         (_, Verb::Update) => write::update(core, &request, &mut warnings).await?,

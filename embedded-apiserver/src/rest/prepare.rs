@@ -9,7 +9,7 @@ use super::error::cause;
 use super::object::{
     finalizers, generation, has_grace, is_deleting, metadata_mut, metadata_text, now_text, set_field, set_metadata,
 };
-use super::{ApiError, BodyFormat, FieldValidation, Request, Subject, metadata, strategy, validate};
+use super::{ApiError, BodyFormat, FieldValidation, Request, Subject, metadata, role, strategy, validate};
 use crate::managed_fields;
 use crate::registry::Behaviour;
 use crate::schema::{self, Schema};
@@ -375,7 +375,11 @@ pub fn check(request: &Request, object: &Value, live: Option<&Value>) -> Result<
     let version = request.served()?;
     let mut causes = metadata::problems(request, object, live);
     if let Some(schema) = &version.schema {
-        causes.extend(schema.validate(object, live));
+        causes.extend(if request.resource.behaviour == Behaviour::Policy {
+            role::validate_schema(schema, object, live)
+        } else {
+            schema.validate(object, live)
+        });
     }
     causes.extend(strategy::validate(&request.resource, object, live));
     if let Some(paths) = &version.scale {

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::cause;
 use super::object::{finalizers, is_deleting, metadata_text, set_field, set_metadata};
+use super::role;
 use crate::registry::{Behaviour, Resource, custom};
 use crate::schema::Cause;
 
@@ -72,7 +73,7 @@ pub fn default(resource: &Resource, object: &mut Value) {
                 }
             }
         }
-        _ if resource.group == "rbac.authorization.k8s.io" => default_binding(object),
+        Behaviour::Policy => role::default(&resource.kind, object),
         _ => {}
     }
 }
@@ -100,25 +101,6 @@ fn pod_spec(spec: &mut Map<String, Value>) {
     }
 }
 
-fn default_binding(object: &mut Value) {
-    const GROUP: &str = "rbac.authorization.k8s.io";
-    if let Some(role) = object.get_mut("roleRef").and_then(Value::as_object_mut) {
-        fill(role, "apiGroup", GROUP.into());
-    }
-    for subject in object
-        .get_mut("subjects")
-        .and_then(Value::as_array_mut)
-        .into_iter()
-        .flatten()
-    {
-        if matches!(subject["kind"].as_str(), Some("User" | "Group"))
-            && let Some(subject) = subject.as_object_mut()
-        {
-            fill(subject, "apiGroup", GROUP.into());
-        }
-    }
-}
-
 fn merge_string_data(object: &mut Value) {
     let Some(Value::Object(plain)) = object.as_object_mut().and_then(|secret| secret.remove("stringData")) else {
         return;
@@ -136,6 +118,7 @@ fn merge_string_data(object: &mut Value) {
 /// What the server fills in when an object is created.
 pub fn prepare_create(resource: &Resource, object: &mut Value) {
     match resource.behaviour {
+        Behaviour::Policy => role::complete(&resource.kind, object),
         Behaviour::Namespace => {
             // The label with a generated name has no owner: it was not there when ownership was recorded.
             default(resource, object);
@@ -184,6 +167,9 @@ pub fn prepare_update(resource: &Resource, subresource: &str, old: &Value, objec
     if resource.behaviour == Behaviour::Namespace && subresource.is_empty() {
         set_field(object, "spec", old.get("spec").cloned());
     }
+    if resource.behaviour == Behaviour::Policy {
+        role::complete(&resource.kind, object);
+    }
 }
 
 /// Rules beyond the schema.
@@ -194,19 +180,7 @@ pub fn validate(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec
         Behaviour::Namespace => validate_namespace(object),
         Behaviour::ConfigMap => validate_data(object, old, &["data", "binaryData"]),
         Behaviour::EventView if old.is_none() => validate_event_view(object),
-        _ if resource.group == "rbac.authorization.k8s.io" && object.get("roleRef").is_some() => {
-            let changed = old.is_some_and(|old| old.get("roleRef") != object.get("roleRef"));
-            if changed {
-                let shown = object["roleRef"].to_string();
-                vec![cause(
-                    "FieldValueInvalid",
-                    "roleRef",
-                    format!("Invalid value: {shown}: cannot change roleRef"),
-                )]
-            } else {
-                Vec::new()
-            }
-        }
+        Behaviour::Policy => role::validate(&resource.kind, object, old),
         _ => Vec::new(),
     }
 }

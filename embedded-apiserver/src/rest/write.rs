@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::object::{is_deleting, metadata_text, set_metadata};
-use super::{ApiError, Core, Reply, Request, convert, decode, prepare, strategy};
+use super::{ApiError, Core, Reply, Request, convert, decode, prepare, role, strategy};
 use crate::managed_fields;
 use crate::registry::{Behaviour, custom};
 use crate::schema::go_quote;
@@ -30,7 +30,7 @@ pub async fn create(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Stri
 }
 
 /// Reads the body of a create or an update.
-fn read(request: &Request, warnings: &mut Vec<String>) -> Result<Value, ApiError> {
+pub fn read(request: &Request, warnings: &mut Vec<String>) -> Result<Value, ApiError> {
     let (mut object, mut findings) = decode::object(request)?;
     let kind = object["kind"].as_str().unwrap_or_default().to_owned();
     let refuse = |why: String| decode::not_handled(request, &kind, &request.version, &why);
@@ -69,6 +69,7 @@ async fn create_once(core: &Arc<Core>, request: &Request, mut object: Value, man
         name => name.to_owned(),
     };
     check_namespace(core, request, &asked)?;
+    role::confirm(core, request, &object, None)?;
     prepare::generate_name(&mut object);
     prepare::create(request, &mut object, manage)?;
     prepare::check(request, &object, None)?;
@@ -253,6 +254,7 @@ pub async fn replace(
             wanted if wanted == stored.revision => {}
             _ => return Err(ApiError::modified(request.subject(name))),
         }
+        role::confirm(core, request, &object, Some(&live))?;
         prepare::update(request, &live, &mut object, manage)?;
         set_metadata(&mut object, "resourceVersion", Some(stored.revision.to_string().into()));
         prepare::check(request, &object, Some(&live))?;

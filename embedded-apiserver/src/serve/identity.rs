@@ -1,4 +1,5 @@
-//! The certificate authority, the server's certificate and the administrator's: made, kept, renewed.
+//! The certificate authority, the server's certificate and the administrator's, and the key of service account tokens:
+//! made, kept, renewed.
 
 use std::io::Write as _;
 use std::net::IpAddr;
@@ -7,15 +8,17 @@ use std::sync::Arc;
 
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, PublicKeyData as _, SanType,
 };
 use rustls::RootCertStore;
 use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::ServeError;
-use crate::access::{ADMIN, MASTERS};
+use super::client_certificate::ProofOfKey;
+use crate::access::{ADMIN, Keys, MASTERS, SigningKey};
 
 /// How long certificates last, in days.
 const LEAF_DAYS: i64 = 365;
@@ -36,6 +39,14 @@ impl std::fmt::Debug for Credential {
     }
 }
 
+/// How connections are secured.
+pub(super) struct Tls {
+    /// TLS 1.2 and up.
+    pub(super) config: Arc<rustls::ServerConfig>,
+    /// Judges the certificates of clients.
+    pub(super) client_certificates: Arc<dyn ClientCertVerifier>,
+}
+
 /// The identity of a server.
 #[derive(Debug)]
 pub(super) struct Identity {
@@ -53,7 +64,6 @@ impl Identity {
         };
         create_private_folder(folder)?;
         let kept = read_credential(folder, "ca")?.filter(|kept| lasts(&kept.certificate_pem, RENEWAL_DAYS, None));
-        let renewed = kept.is_none();
         let authority = match kept {
             Some(kept) => kept,
             None => {
@@ -64,7 +74,7 @@ impl Identity {
         };
         let leaf = |name: &str, params: CertificateParams, address: Option<IpAddr>| {
             let kept = read_credential(folder, name)?
-                .filter(|kept| !renewed && lasts(&kept.certificate_pem, RENEWAL_DAYS, address));
+                .filter(|kept| is_signed_by(kept, &authority) && lasts(&kept.certificate_pem, RENEWAL_DAYS, address));
             if let Some(kept) = kept {
                 return Ok(kept);
             }
@@ -86,7 +96,7 @@ impl Identity {
     }
 
     /// The TLS configuration: TLS 1.2 and up, client certificates of our authority welcome but not required.
-    pub(super) fn server_config(&self, folder: &Path) -> Result<Arc<rustls::ServerConfig>, ServeError> {
+    pub(super) fn tls(&self, folder: &Path) -> Result<Tls, ServeError> {
         let failed = |error: &dyn std::fmt::Display| ServeError::Certificate {
             path: folder.display().to_string(),
             reason: error.to_string(),
@@ -104,11 +114,14 @@ impl Identity {
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| failed(&error))?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(Arc::new(ProofOfKey(Arc::clone(&verifier))))
             .with_single_cert(vec![certificate(&self.server.certificate_pem)?, authority], key)
             .map_err(|error| failed(&error))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        Ok(Tls {
+            config: Arc::new(config),
+            client_certificates: verifier,
+        })
     }
 }
 
@@ -231,22 +244,91 @@ fn create_private_folder(folder: &Path) -> Result<(), ServeError> {
     builder.create(folder).map_err(file_error(folder))
 }
 
-fn read_credential(folder: &Path, name: &str) -> Result<Option<Credential>, ServeError> {
-    let read = |file: String| {
-        let path = folder.join(file);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(file_error(&path)(error)),
-        }
+/// Whether a certificate names the key of this authority as the one that signed it.
+fn is_signed_by(kept: &Credential, authority: &Credential) -> bool {
+    use x509_parser::extensions::ParsedExtension;
+    let key_of = |credential: &Credential, signer: bool| {
+        let (_, block) = x509_parser::pem::parse_x509_pem(credential.certificate_pem.as_bytes()).ok()?;
+        let certificate = block.parse_x509().ok()?;
+        certificate
+            .iter_extensions()
+            .find_map(|extension| match extension.parsed_extension() {
+                ParsedExtension::SubjectKeyIdentifier(id) if !signer => Some(id.0.to_vec()),
+                ParsedExtension::AuthorityKeyIdentifier(id) if signer => {
+                    id.key_identifier.as_ref().map(|id| id.0.to_vec())
+                }
+                _ => None,
+            })
     };
-    Ok(match (read(format!("{name}.crt"))?, read(format!("{name}.key"))?) {
-        (Some(certificate_pem), Some(key_pem)) => Some(Credential {
-            certificate_pem,
-            key_pem,
-        }),
-        _ => None,
-    })
+    let signer = key_of(kept, true);
+    signer.is_some() && signer == key_of(authority, false)
+}
+
+fn read(path: &Path) -> Result<Option<String>, ServeError> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(file_error(path)(error)),
+    }
+}
+
+/// Reads a file that only its owner may read; if others may, they no longer may.
+fn read_private(path: &Path) -> Result<Option<String>, ServeError> {
+    let text = read(path)?;
+    #[cfg(unix)]
+    if text.is_some() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(path).map_err(file_error(path))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            tracing::warn!(path = %path.display(), "a private file could be read by others; now it cannot");
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(file_error(path))?;
+        }
+    }
+    Ok(text)
+}
+
+/// A certificate and its key, if both are there. What is there has to make sense: it is not for us to throw away.
+fn read_credential(folder: &Path, name: &str) -> Result<Option<Credential>, ServeError> {
+    let (certificate, key) = (folder.join(format!("{name}.crt")), folder.join(format!("{name}.key")));
+    let (Some(certificate_pem), Some(key_pem)) = (read(&certificate)?, read_private(&key)?) else {
+        return Ok(None);
+    };
+    let unusable = |path: &Path, reason: String| ServeError::Unusable {
+        path: path.display().to_string(),
+        reason,
+    };
+    let pair =
+        KeyPair::from_pem(&key_pem).map_err(|error| unusable(&key, format!("it holds no private key ({error})")))?;
+    let (_, block) = x509_parser::pem::parse_x509_pem(certificate_pem.as_bytes())
+        .map_err(|error| unusable(&certificate, format!("it holds no certificate ({error})")))?;
+    let parsed = block
+        .parse_x509()
+        .map_err(|error| unusable(&certificate, format!("it holds no certificate ({error})")))?;
+    if parsed.public_key().raw != pair.subject_public_key_info() {
+        return Err(unusable(
+            &certificate,
+            format!("it is not for the key in {}", key.display()),
+        ));
+    }
+    Ok(Some(Credential {
+        certificate_pem,
+        key_pem,
+    }))
+}
+
+/// Takes the key of service account tokens from the folder, or keeps the present one there.
+pub(super) fn keep_signing_key(folder: &Path, keys: &Keys) -> Result<(), ServeError> {
+    let path = folder.join("service-account.key");
+    if let Some(pem) = read_private(&path)? {
+        let key = SigningKey::from_pem(&pem).map_err(|error| ServeError::Unusable {
+            path: path.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        keys.adopt(key);
+    } else if let Some(key) = keys.signing() {
+        write_private(&path, key.pem().as_bytes())?;
+    }
+    Ok(())
 }
 
 fn write_credential(folder: &Path, name: &str, credential: &Credential) -> Result<(), ServeError> {

@@ -9,6 +9,7 @@ use http::{HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::graceful::GracefulShutdown;
+use rustls::server::danger::ClientCertVerifier;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
@@ -16,8 +17,9 @@ use tower::ServiceExt as _;
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 
+use super::client_certificate::Peer;
 use super::connections::{Answering, Connections, Place};
-use crate::access::User;
+use super::identity::Tls;
 use crate::http::Body;
 use crate::server::ApiServer;
 
@@ -33,13 +35,9 @@ const GRACE: Duration = Duration::from_secs(2);
 const COMPRESS_FROM: u64 = 128 << 10;
 
 /// Serves until cancelled.
-pub(super) async fn run(
-    server: ApiServer,
-    socket: TcpListener,
-    tls: Arc<rustls::ServerConfig>,
-    shutdown: CancellationToken,
-) {
-    let acceptor = TlsAcceptor::from(tls);
+pub(super) async fn run(server: ApiServer, socket: TcpListener, tls: Tls, shutdown: CancellationToken) {
+    let acceptor = TlsAcceptor::from(tls.config);
+    let verifier = tls.client_certificates;
     let connections = Connections::new(CONNECTIONS);
     let graceful = GracefulShutdown::new();
     let closing = CancellationToken::new();
@@ -51,11 +49,12 @@ pub(super) async fn run(
         let Some((stream, place)) = accepted else { continue };
         let (server, acceptor, watcher, closing) =
             (server.clone(), acceptor.clone(), graceful.watcher(), closing.clone());
+        let verifier = Arc::clone(&verifier);
         tokio::spawn(async move {
             tokio::select! {
                 () = closing.cancelled() => {}
                 () = place.left() => {}
-                () = connection(server, acceptor, stream, watcher, &place) => {}
+                () = connection(server, acceptor, verifier, stream, watcher, &place) => {}
             }
         });
     }
@@ -86,6 +85,7 @@ async fn accept(socket: &TcpListener, connections: &Arc<Connections>) -> Option<
 async fn connection(
     server: ApiServer,
     acceptor: TlsAcceptor,
+    verifier: Arc<dyn ClientCertVerifier>,
     stream: TcpStream,
     watcher: hyper_util::server::graceful::Watcher,
     place: &Arc<Place>,
@@ -98,14 +98,14 @@ async fn connection(
         }
         Err(_) => return,
     };
-    let user = user_of(stream.get_ref().1);
+    let peer = Peer::new(verifier.as_ref(), stream.get_ref().1.peer_certificates());
     let place = Arc::clone(place);
     let answer = tower::service_fn(move |request: Request<Incoming>| {
         let handler = server.handler();
-        let user = user.clone();
+        let caller = peer.caller(jiff::Timestamp::now());
         let busy = place.busy();
         async move {
-            let answer = handler.handle(user, request).await;
+            let answer = handler.handle(caller, request).await;
             Ok::<Response<Answering<Body>>, Infallible>(answer.map(|body| Answering::new(body, busy)))
         }
     });
@@ -192,32 +192,4 @@ fn with_length<B: http_body::Body>(mut response: Response<B>) -> Response<B> {
             .insert(http::header::CONTENT_LENGTH, length.into());
     }
     response
-}
-
-/// Who the verified client certificate names: the common name is the user, the organizations are the groups.
-fn user_of(connection: &rustls::ServerConnection) -> User {
-    let Some(certificate) = connection.peer_certificates().and_then(|chain| chain.first()) else {
-        return User::anonymous();
-    };
-    let Ok((_, certificate)) = x509_parser::parse_x509_certificate(certificate) else {
-        return User::anonymous();
-    };
-    let subject = certificate.subject();
-    let texts = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect::<Vec<_>>();
-    let name = texts(
-        subject
-            .iter_common_name()
-            .filter_map(|name| name.as_str().ok())
-            .collect(),
-    );
-    let groups = texts(
-        subject
-            .iter_organization()
-            .filter_map(|name| name.as_str().ok())
-            .collect(),
-    );
-    match name.into_iter().next() {
-        Some(name) if !name.is_empty() => User::from_certificate(name, groups),
-        _ => User::anonymous(),
-    }
 }
