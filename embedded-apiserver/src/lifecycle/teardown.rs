@@ -169,6 +169,23 @@ impl Remaining {
 /// Deletes the objects of a definition; when none is left, lets the definition go.
 pub(super) async fn definition(core: &Arc<Core>, key: &Key) -> Result<(), WriteError> {
     let resource = &key.object.name;
+    let now = now_text(jiff::Timestamp::now());
+    rewrite(core, key, |definition| {
+        let before = definition.get("status").cloned();
+        if let Some(status) = definition.get_mut("status").filter(|status| status.is_object()) {
+            let message = "CustomResource deletion is in progress";
+            crate::registry::custom::set_condition(
+                status,
+                "Terminating",
+                "True",
+                "InstanceDeletionInProgress",
+                message,
+                &now,
+            );
+        }
+        before.as_ref() != definition.get("status")
+    })
+    .await?;
     delete_all(core, resource, None, &DeleteOptions::default()).await?;
     if core.store.count(resource) > 0 {
         return Ok(());

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::definition::{Behaviour, CustomOrigin, Resource, ScalePaths, Version};
-use super::{Snapshot, text};
-use crate::rest::cause;
-use crate::schema::{Cause, Schema};
+use super::text;
+use crate::schema::Schema;
 use crate::table;
 
 /// Keeps a definition until its objects are gone.
@@ -16,14 +15,22 @@ pub const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io"
 /// Fills in what a definition may leave out.
 pub fn default(definition: &mut Value) {
     let kind = text(definition, "/spec/names/kind").to_owned();
-    if kind.is_empty() {
-        return;
-    }
     let Some(spec) = definition.get_mut("spec").and_then(Value::as_object_mut) else {
         return;
     };
     if spec.get("conversion").is_none_or(Value::is_null) {
         spec.insert("conversion".to_owned(), json!({ "strategy": "None" }));
+    }
+    if let Some(service) = spec
+        .get_mut("conversion")
+        .and_then(|conversion| conversion.pointer_mut("/webhook/clientConfig/service"))
+        .and_then(Value::as_object_mut)
+        && service.get("port").is_none_or(Value::is_null)
+    {
+        service.insert("port".to_owned(), 443.into());
+    }
+    if kind.is_empty() {
+        return;
     }
     if let Some(names) = spec.get_mut("names").and_then(Value::as_object_mut) {
         let empty = |value: Option<&Value>| value.and_then(Value::as_str).is_none_or(str::is_empty);
@@ -36,150 +43,8 @@ pub fn default(definition: &mut Value) {
     }
 }
 
-/// What a definition must be; `old` makes some of it immutable.
-pub fn validate(definition: &Value, old: Option<&Value>) -> Vec<Cause> {
-    let mut causes = Vec::new();
-    let group = text(definition, "/spec/group");
-    let plural = text(definition, "/spec/names/plural");
-    let name = text(definition, "/metadata/name");
-    if name != format!("{plural}.{group}") {
-        causes.push(cause(
-            "FieldValueInvalid",
-            "metadata.name",
-            format!("Invalid value: {name:?}: must be spec.names.plural+\".\"+spec.group"),
-        ));
-    }
-    if group.is_empty() {
-        causes.push(cause("FieldValueRequired", "spec.group", "Required value"));
-    } else if !group.contains('.') {
-        causes.push(cause(
-            "FieldValueInvalid",
-            "spec.group",
-            format!("Invalid value: {group:?}: should be a domain with at least one dot"),
-        ));
-    }
-    let scope = text(definition, "/spec/scope");
-    if !matches!(scope, "Cluster" | "Namespaced") {
-        let problem = if scope.is_empty() {
-            cause("FieldValueRequired", "spec.scope", "Required value")
-        } else {
-            let message = format!("Unsupported value: {scope:?}: supported values: \"Cluster\", \"Namespaced\"");
-            cause("FieldValueNotSupported", "spec.scope", message)
-        };
-        causes.push(problem);
-    }
-    for field in ["plural", "singular", "kind", "listKind"] {
-        if text(definition, &format!("/spec/names/{field}")).is_empty() {
-            causes.push(cause(
-                "FieldValueRequired",
-                &format!("spec.names.{field}"),
-                "Required value",
-            ));
-        }
-    }
-    let strategy = text(definition, "/spec/conversion/strategy");
-    if strategy != "None" {
-        let message = format!("Unsupported value: {strategy:?}: supported values: \"None\"");
-        causes.push(cause("FieldValueNotSupported", "spec.conversion.strategy", message));
-    }
-    validate_versions(definition, &mut causes);
-    if let Some(old) = old.filter(|old| is_established(old)) {
-        for path in ["group", "scope", "names/kind", "names/plural"] {
-            let pointer = format!("/spec/{path}");
-            if old.pointer(&pointer) != definition.pointer(&pointer) {
-                let value = text(definition, &pointer);
-                let field = format!("spec.{}", path.replace('/', "."));
-                causes.push(cause(
-                    "FieldValueInvalid",
-                    &field,
-                    format!("Invalid value: {value:?}: field is immutable"),
-                ));
-            }
-        }
-    }
-    if let Some(old) = old {
-        let stored: Vec<&str> = strings(old.pointer("/status/storedVersions"));
-        let names: Vec<&str> = versions(definition).map(|version| text(version, "/name")).collect();
-        for (at, version) in stored
-            .iter()
-            .enumerate()
-            .filter(|(_, version)| !names.contains(version))
-        {
-            causes.push(cause(
-                "FieldValueInvalid",
-                &format!("status.storedVersions[{at}]"),
-                format!("Invalid value: {version:?}: missing from spec.versions; {version} was previously a storage version, and must remain in spec.versions until a storage migration ensures no data remains persisted in {version} and removes {version} from status.storedVersions"),
-            ));
-        }
-    }
-    causes
-}
-
-fn validate_versions(definition: &Value, causes: &mut Vec<Cause>) {
-    let mut storage = 0;
-    let mut served = 0;
-    let mut names: Vec<&str> = Vec::new();
-    for (at, version) in versions(definition).enumerate() {
-        let field = format!("spec.versions[{at}]");
-        let name = text(version, "/name");
-        if name.is_empty() {
-            causes.push(cause("FieldValueRequired", &format!("{field}.name"), "Required value"));
-        } else if names.contains(&name) {
-            causes.push(cause(
-                "FieldValueInvalid",
-                "spec.versions",
-                format!("Invalid value: {name:?}: must contain unique version names"),
-            ));
-        }
-        names.push(name);
-        storage += usize::from(version["storage"] == json!(true));
-        served += usize::from(version["served"] == json!(true));
-        match version.pointer("/schema/openAPIV3Schema") {
-            None | Some(Value::Null) => causes.push(cause(
-                "FieldValueRequired",
-                &format!("{field}.schema.openAPIV3Schema"),
-                "Required value: schemas are required",
-            )),
-            Some(schema) => {
-                if let Err(found) = Schema::compile(schema) {
-                    causes.extend(
-                        found
-                            .into_iter()
-                            .map(|cause| cause.under(&format!("{field}.schema.openAPIV3Schema."))),
-                    );
-                }
-            }
-        }
-        if let Some(scale) = version.pointer("/subresources/scale") {
-            for (path, prefix) in [("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")] {
-                let value = text(scale, &format!("/{path}"));
-                let field = format!("{field}.subresources.scale.{path}");
-                if value.is_empty() {
-                    causes.push(cause("FieldValueRequired", &field, "Required value"));
-                } else if !value.starts_with(prefix) {
-                    let message = format!(
-                        "Invalid value: {value:?}: should be a json path under {}",
-                        prefix.trim_end_matches('.')
-                    );
-                    causes.push(cause("FieldValueInvalid", &field, message));
-                }
-            }
-        }
-    }
-    if names.is_empty() {
-        causes.push(cause("FieldValueRequired", "spec.versions", "Required value"));
-    } else if storage != 1 {
-        causes.push(cause(
-            "FieldValueInvalid",
-            "spec.versions",
-            "Invalid value: must have exactly one version marked as storage version",
-        ));
-    } else if served == 0 {
-        tracing::debug!("a definition without a served version was accepted");
-    }
-}
-
-fn versions(definition: &Value) -> impl Iterator<Item = &Value> {
+/// The versions of a definition.
+pub(super) fn versions(definition: &Value) -> impl Iterator<Item = &Value> {
     definition
         .pointer("/spec/versions")
         .and_then(Value::as_array)
@@ -187,7 +52,8 @@ fn versions(definition: &Value) -> impl Iterator<Item = &Value> {
         .flatten()
 }
 
-fn strings(value: Option<&Value>) -> Vec<&str> {
+/// The texts of a list.
+pub(super) fn strings(value: Option<&Value>) -> Vec<&str> {
     value
         .and_then(Value::as_array)
         .into_iter()
@@ -201,6 +67,20 @@ pub fn storage_version(definition: &Value) -> &str {
     versions(definition)
         .find(|version| version["storage"] == json!(true))
         .map_or("", |version| text(version, "/name"))
+}
+
+/// Remembers that objects may be stored in the storage version from now on.
+pub fn keep_storage_version(definition: &mut Value) {
+    let storage = storage_version(definition).to_owned();
+    if storage.is_empty() || strings(definition.pointer("/status/storedVersions")).contains(&storage.as_str()) {
+        return;
+    }
+    if let Some(stored) = definition
+        .pointer_mut("/status/storedVersions")
+        .and_then(Value::as_array_mut)
+    {
+        stored.push(storage.into());
+    }
 }
 
 /// Whether the definition has a condition of this type that is true.
@@ -226,46 +106,35 @@ pub fn is_origin(definition: &Value, origin: &CustomOrigin) -> bool {
         && has_condition(definition, "NamesAccepted")
 }
 
+/// The names of a group that definitions have been given.
+#[derive(Debug, Default)]
+pub struct TakenNames {
+    resources: Vec<String>,
+    kinds: Vec<String>,
+}
+
+impl TakenNames {
+    /// Adds the names that a definition has.
+    pub fn add(&mut self, definition: &Value) {
+        let names = &definition["status"]["acceptedNames"];
+        let texts = |keys: [&str; 2]| keys.map(|key| names[key].as_str().unwrap_or_default().to_owned());
+        self.resources.extend(texts(["plural", "singular"]));
+        let short = strings(names.get("shortNames"));
+        self.resources.extend(short.into_iter().map(str::to_owned));
+        self.kinds.extend(texts(["kind", "listKind"]));
+    }
+}
+
 /// The status that the definition should have: names accepted or not, established, stored versions.
-pub fn settled_status(definition: &Value, served: &Snapshot, now: &str) -> Value {
+///
+/// As the real one's controllers decide: what no other definition of the group has is accepted, name by name.
+pub fn settled_status(definition: &Value, taken: &TakenNames, now: &str) -> Value {
     let names = &definition["spec"]["names"];
-    let conflict = name_conflict(definition, served);
     let mut status = definition
         .get("status")
         .filter(|status| status.is_object())
         .cloned()
         .unwrap_or_else(|| json!({}));
-    let established = is_established(definition);
-    let (accepted, accepted_reason, accepted_message) = match &conflict {
-        None => ("True", "NoConflicts", "no conflicts found".to_owned()),
-        Some((reason, message)) => ("False", *reason, message.clone()),
-    };
-    set_condition(
-        &mut status,
-        "NamesAccepted",
-        accepted,
-        accepted_reason,
-        &accepted_message,
-        now,
-    );
-    if conflict.is_none() {
-        status["acceptedNames"] = names.clone();
-    } else if status.get("acceptedNames").is_none_or(Value::is_null) {
-        status["acceptedNames"] = json!({ "plural": "", "kind": "" });
-    }
-    if established || conflict.is_none() {
-        let message = "the initial names have been accepted";
-        set_condition(&mut status, "Established", "True", "InitialNamesAccepted", message, now);
-    } else {
-        set_condition(
-            &mut status,
-            "Established",
-            "False",
-            "NotAccepted",
-            "not all names are accepted",
-            now,
-        );
-    }
     let storage = storage_version(definition);
     let mut stored: Vec<Value> = status
         .get("storedVersions")
@@ -276,39 +145,70 @@ pub fn settled_status(definition: &Value, served: &Snapshot, now: &str) -> Value
         stored.push(storage.into());
     }
     status["storedVersions"] = stored.into();
-    status
-}
-
-fn name_conflict(definition: &Value, served: &Snapshot) -> Option<(&'static str, String)> {
-    let (uid, group) = (text(definition, "/metadata/uid"), text(definition, "/spec/group"));
-    let names = &definition["spec"]["names"];
-    let others = || {
-        served.resources.iter().filter(move |resource| {
-            resource.group == group && resource.custom.as_ref().is_none_or(|origin| origin.uid != uid)
-        })
-    };
-    let taken = |name: &str| {
-        others().any(|other| {
-            other.plural == name || other.singular == name || other.short_names.iter().any(|short| short == name)
-        })
-    };
+    if status["acceptedNames"] == *names && has_condition(definition, "NamesAccepted") && is_established(definition) {
+        return status;
+    }
+    let mut accepted = status["acceptedNames"].as_object().cloned().unwrap_or_default();
+    let mut conflict: Option<(&str, String)> = None;
     let in_use = |name: &str| format!("{name:?} is already in use");
-    for (field, reason) in [("plural", "PluralConflict"), ("singular", "SingularConflict")] {
-        let name = names[field].as_str().unwrap_or_default();
-        if taken(name) {
-            return Some((reason, in_use(name)));
+    for (key, reason, used) in [
+        ("plural", "PluralConflict", &taken.resources),
+        ("singular", "SingularConflict", &taken.resources),
+        ("shortNames", "ShortNamesConflict", &taken.resources),
+        ("kind", "KindConflict", &taken.kinds),
+        ("listKind", "ListKindConflict", &taken.kinds),
+    ] {
+        let wanted = names.get(key).filter(|name| !name.is_null());
+        let before = accepted.get(key);
+        let each = |value: Option<&Value>| match value {
+            Some(Value::String(name)) => vec![name.clone()],
+            other => strings(other).into_iter().map(str::to_owned).collect(),
+        };
+        let had = each(before);
+        let problems: Vec<String> = each(wanted)
+            .iter()
+            .filter(|name| !had.contains(name) && used.contains(name))
+            .map(|name| in_use(name))
+            .collect();
+        match problems.as_slice() {
+            [] => {
+                match wanted {
+                    Some(wanted) => accepted.insert(key.to_owned(), wanted.clone()),
+                    None => accepted.remove(key),
+                };
+            }
+            [only] => conflict = Some((reason, only.clone())),
+            several => conflict = Some((reason, format!("[{}]", several.join(", ")))),
         }
     }
-    if let Some(name) = strings(names.get("shortNames")).into_iter().find(|name| taken(name)) {
-        return Some(("ShortNamesConflict", in_use(name)));
+    match names.get("categories").filter(|categories| !categories.is_null()) {
+        Some(categories) => accepted.insert("categories".to_owned(), categories.clone()),
+        None => accepted.remove("categories"),
+    };
+    for key in ["plural", "kind"] {
+        accepted.entry(key).or_insert_with(|| "".into());
     }
-    for (field, reason) in [("kind", "KindConflict"), ("listKind", "ListKindConflict")] {
-        let name = names[field].as_str().unwrap_or_default();
-        if others().any(|other| other.kind == name || other.list_kind == name) {
-            return Some((reason, in_use(name)));
-        }
+    status["acceptedNames"] = accepted.into();
+    let established = is_established(definition);
+    match &conflict {
+        None => set_condition(
+            &mut status,
+            "NamesAccepted",
+            "True",
+            "NoConflicts",
+            "no conflicts found",
+            now,
+        ),
+        Some((reason, message)) => set_condition(&mut status, "NamesAccepted", "False", reason, message, now),
     }
-    None
+    if conflict.is_none() && !established {
+        let message = "the initial names have been accepted";
+        set_condition(&mut status, "Established", "True", "InitialNamesAccepted", message, now);
+    } else if !established {
+        let message = "not all names are accepted";
+        set_condition(&mut status, "Established", "False", "NotAccepted", message, now);
+    }
+    status
 }
 
 /// Sets a condition, keeping its transition time when its status stays.
@@ -362,7 +262,7 @@ pub fn version_priority(version: &str) -> (u8, u64, u64, std::cmp::Reverse<Strin
 }
 
 /// Makes the resource of an established definition.
-pub fn resource(definition: &Value, revision: u64) -> Result<Resource, Vec<Cause>> {
+pub fn resource(definition: &Value, revision: u64) -> Resource {
     let names = &definition["status"]["acceptedNames"];
     let names = if text(names, "/kind").is_empty() {
         &definition["spec"]["names"]
@@ -375,12 +275,11 @@ pub fn resource(definition: &Value, revision: u64) -> Result<Resource, Vec<Cause
     let storage_version = storage_version(definition).to_owned();
     let api_group = group.clone();
     let kind = text(names, "/kind").to_owned();
-    let mut made = Vec::new();
-    for version in versions(definition) {
-        made.push(make_version(version, &api_group, &kind)?);
-    }
+    let mut made: Vec<Version> = versions(definition)
+        .map(|version| make_version(version, &api_group, &kind))
+        .collect();
     made.sort_by_key(|version| std::cmp::Reverse(version_priority(&version.name)));
-    Ok(Resource {
+    Resource {
         singular: text(names, "/singular").to_owned(),
         list_kind: text(names, "/listKind").to_owned(),
         short_names: owned(strings(names.get("shortNames"))),
@@ -397,20 +296,21 @@ pub fn resource(definition: &Value, revision: u64) -> Result<Resource, Vec<Cause
                 .and_then(Value::as_i64)
                 .unwrap_or_default(),
             changed_at: revision,
+            webhook: text(definition, "/spec/conversion/strategy") == "Webhook",
             terminating: definition.pointer("/metadata/deletionTimestamp").is_some(),
         }),
         kind,
         group,
         plural,
-    })
+    }
 }
 
-fn make_version(version: &Value, group: &str, kind: &str) -> Result<Version, Vec<Cause>> {
+fn make_version(version: &Value, group: &str, kind: &str) -> Version {
     let name = text(version, "/name").to_owned();
     let raw_schema = version
         .pointer("/schema/openAPIV3Schema")
         .filter(|schema| schema.is_object());
-    let schema = raw_schema.map(Schema::compile).transpose()?.map(Arc::new);
+    let schema = raw_schema.map(Schema::accepted).map(Arc::new);
     let scale = version
         .pointer("/subresources/scale")
         .filter(|scale| scale.is_object())
@@ -424,7 +324,7 @@ fn make_version(version: &Value, group: &str, kind: &str) -> Result<Version, Vec
             .as_str()
             .map_or_else(|| format!("{group}/{name} {kind} is deprecated"), str::to_owned)
     });
-    Ok(Version {
+    Version {
         served: version["served"] == json!(true),
         schema,
         raw_schema: raw_schema.map(|schema| Arc::new(schema.clone())),
@@ -440,5 +340,5 @@ fn make_version(version: &Value, group: &str, kind: &str) -> Result<Version, Vec
             .collect(),
         deprecation,
         name,
-    })
+    }
 }

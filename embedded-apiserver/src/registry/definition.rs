@@ -58,6 +58,8 @@ pub struct CustomOrigin {
     pub changed_at: u64,
     /// Whether the definition is being deleted: no new objects.
     pub terminating: bool,
+    /// Whether objects of another version than the stored one are made by a webhook, which this server does not call.
+    pub webhook: bool,
 }
 
 /// One version of a resource.
@@ -150,6 +152,18 @@ pub const STORED_VERBS: [&str; 8] = [
     "watch",
 ];
 
+/// The verbs of custom resources, in their own order.
+const CUSTOM_VERBS: [&str; 8] = [
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "create",
+    "update",
+    "watch",
+];
+
 impl Resource {
     /// The version of this name, if served.
     pub fn served(&self, version: &str) -> Option<&Version> {
@@ -169,6 +183,7 @@ impl Resource {
     pub fn verbs(&self) -> &'static [&'static str] {
         match self.behaviour {
             Behaviour::Review => &["create"],
+            Behaviour::Custom => &CUSTOM_VERBS,
             // Namespaces go one at a time.
             Behaviour::Namespace => &["create", "delete", "get", "list", "patch", "update", "watch"],
             Behaviour::Custom => &CUSTOM_VERBS,

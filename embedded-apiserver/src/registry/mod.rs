@@ -3,8 +3,10 @@
 //! Readers take a snapshot and work with it; a change of the definitions makes a new snapshot.
 
 mod builtin;
+mod conversion;
 pub mod custom;
 mod definition;
+pub mod validation;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -174,7 +176,7 @@ impl Registry {
             .collect();
         let definitions = store.list_all(DEFINITIONS, None);
         let mut custom = Vec::new();
-        for (name, stored) in definitions {
+        for (_, stored) in definitions {
             let Ok(definition) = stored.value() else { continue };
             if !custom::is_established(&definition) {
                 continue;
@@ -187,13 +189,10 @@ impl Registry {
             });
             let resource = match same {
                 Some(same) => Arc::clone(same),
-                None => match custom::resource(&definition, changed_at(&old, &definition, &stored, store)) {
-                    Ok(resource) => Arc::new(resource),
-                    Err(causes) => {
-                        tracing::error!(definition = %name.name, ?causes, "unable to serve a stored definition");
-                        continue;
-                    }
-                },
+                None => Arc::new(custom::resource(
+                    &definition,
+                    changed_at(&old, &definition, &stored, store),
+                )),
             };
             custom.push(resource);
         }

@@ -381,7 +381,12 @@ pub fn check(request: &Request, object: &Value, live: Option<&Value>) -> Result<
             schema.validate(object, live)
         });
     }
-    causes.extend(strategy::validate(&request.resource, object, live));
+    causes.extend(strategy::validate(
+        &request.resource,
+        &request.subresource,
+        object,
+        live,
+    ));
     if let Some(paths) = &version.scale {
         causes.extend(super::scale::validate(paths, object));
     }

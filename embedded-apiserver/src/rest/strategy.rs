@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::error::cause;
 use super::object::{finalizers, is_deleting, metadata_text, set_field, set_metadata};
 use super::role;
-use crate::registry::{Behaviour, Resource, custom};
+use crate::registry::{Behaviour, Resource, custom, validation};
 use crate::schema::Cause;
 
 fn fields<'object>(object: &'object mut Value, field: &str) -> Option<&'object mut Map<String, Value>> {
@@ -140,9 +140,13 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
         ),
         Behaviour::CustomResourceDefinition => {
             let storage = custom::storage_version(object).to_owned();
-            let stored: Vec<String> = if storage.is_empty() { Vec::new() } else { vec![storage] };
+            let stored = if storage.is_empty() {
+                Value::Null
+            } else {
+                json!([storage])
+            };
             let status = json!({
-                "conditions": [], "acceptedNames": { "plural": "", "kind": "" }, "storedVersions": stored,
+                "conditions": null, "acceptedNames": { "plural": "", "kind": "" }, "storedVersions": stored,
             });
             set_field(object, "status", Some(status));
         }
@@ -163,6 +167,9 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
 
 /// What the server keeps or fills in when an object is replaced; `subresource` as in the request.
 pub fn prepare_update(resource: &Resource, subresource: &str, old: &Value, object: &mut Value) {
+    if resource.behaviour == Behaviour::CustomResourceDefinition && subresource.is_empty() {
+        custom::keep_storage_version(object);
+    }
     // The finalizers of a namespace's spec change through its own subresource only.
     if resource.behaviour == Behaviour::Namespace && subresource.is_empty() {
         set_field(object, "spec", old.get("spec").cloned());
@@ -172,10 +179,23 @@ pub fn prepare_update(resource: &Resource, subresource: &str, old: &Value, objec
     }
 }
 
+/// What a client is told of an object that is accepted all the same.
+pub fn warnings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
+    if resource.behaviour != Behaviour::CustomResourceDefinition {
+        return Vec::new();
+    }
+    let before = old.map(validation::unknown_formats).unwrap_or_default();
+    validation::unknown_formats(object)
+        .into_iter()
+        .filter(|format| !before.contains(format))
+        .map(|format| format!("unrecognized format {format:?}"))
+        .collect()
+}
+
 /// Rules beyond the schema.
-pub fn validate(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+pub fn validate(resource: &Resource, subresource: &str, object: &Value, old: Option<&Value>) -> Vec<Cause> {
     match resource.behaviour {
-        Behaviour::CustomResourceDefinition => custom::validate(object, old),
+        Behaviour::CustomResourceDefinition => validation::validate(object, old, subresource),
         Behaviour::Secret => validate_secret(object, old),
         Behaviour::Namespace => validate_namespace(object),
         Behaviour::ConfigMap => validate_data(object, old, &["data", "binaryData"]),
@@ -318,7 +338,7 @@ pub fn prepare_delete(resource: &Resource, object: &mut Value, now: &str) {
                 super::object::set_finalizers(object, &all);
             }
             if let Some(status) = object.get_mut("status") {
-                let message = "CustomResource deletion is pending";
+                let message = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon";
                 custom::set_condition(status, "Terminating", "True", "InstanceDeletionPending", message, now);
             }
         }

@@ -26,7 +26,10 @@ pub async fn create(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Stri
         ));
     }
     warnings.extend(prepare::finalizer_warnings(request, &object, None));
-    create_object(core, request, object, true).await
+    let about = strategy::warnings(&request.resource, &object, None);
+    let created = create_object(core, request, object, true).await?;
+    warnings.extend(about);
+    Ok(created)
 }
 
 /// Reads the body of a create or an update.
@@ -70,6 +73,7 @@ async fn create_once(core: &Arc<Core>, request: &Request, mut object: Value, man
     };
     check_namespace(core, request, &asked)?;
     role::confirm(core, request, &object, None)?;
+    convert::check_conversion(&request.resource, &request.version, &request.resource.storage_version)?;
     prepare::generate_name(&mut object);
     prepare::create(request, &mut object, manage)?;
     prepare::check(request, &object, None)?;
@@ -182,6 +186,7 @@ pub async fn update(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Stri
             return Err(uid_mismatch(request, &uid, present));
         }
         found = prepare::finalizer_warnings(request, &object, Some(live));
+        found.extend(strategy::warnings(&request.resource, &object, Some(live)));
         Ok(object.clone())
     })
     .await;
@@ -455,7 +460,7 @@ pub async fn settle_definition(core: &Core, name: &str) {
     let key = Key::new(&crate::registry::DEFINITIONS.into(), "", name);
     let now = super::now_text(jiff::Timestamp::now());
     let settled = rewrite(core, &key, |definition| {
-        let status = custom::settled_status(definition, &core.registry.snapshot(), &now);
+        let status = custom::settled_status(definition, &taken_names(core, name), &now);
         let changed = definition.get("status") != Some(&status);
         super::object::set_field(definition, "status", Some(status));
         changed
@@ -465,4 +470,20 @@ pub async fn settle_definition(core: &Core, name: &str) {
         tracing::error!(definition = name, %error, "unable to settle a definition");
     }
     core.registry.reload(&core.store);
+}
+
+/// The names that other definitions of the same group have been given.
+fn taken_names(core: &Core, name: &str) -> custom::TakenNames {
+    let group = name.split_once('.').map_or("", |(_, group)| group);
+    let mut taken = custom::TakenNames::default();
+    for (other, stored) in core.store.list_all(crate::registry::DEFINITIONS, None) {
+        let same_group = other.name.split_once('.').is_some_and(|(_, other)| other == group);
+        if *other.name != *name
+            && same_group
+            && let Ok(definition) = stored.value()
+        {
+            taken.add(&definition);
+        }
+    }
+    taken
 }

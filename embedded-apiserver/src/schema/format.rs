@@ -318,9 +318,14 @@ fn is_credit_card(text: &str) -> bool {
     sum.is_multiple_of(10)
 }
 
+/// Whether a text is a duration as Go writes them, such as `1h30m`.
+pub(super) fn is_go_duration(text: &str) -> bool {
+    matches(PATTERNS.duration.as_ref(), text)
+}
+
 /// A Go duration, or any text in which a number with a unit such as `22 ns` or `3 days` occurs.
 fn is_duration(text: &str) -> bool {
-    if matches(PATTERNS.duration.as_ref(), text) {
+    if is_go_duration(text) {
         return true;
     }
     // Of each unit, the last spelling may go on: `3 days`, `5 minutes`.

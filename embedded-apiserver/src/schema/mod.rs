@@ -11,8 +11,10 @@ mod defaults;
 mod format;
 mod list_types;
 mod node;
+mod path;
 mod prune;
 mod structural;
+mod supported;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -22,6 +24,7 @@ pub(crate) use cause::{go_json, go_quote};
 pub use crate::deep::MAX_DEPTH;
 pub use decode::{DecodeError, decode_strict, decode_strict_yaml, decode_typed};
 pub(crate) use node::{Additional, ListType, Node, NodeId, Types};
+pub(crate) use path::field_path;
 
 use crate::openapi;
 use compile::{Compiler, Origin};
@@ -44,17 +47,48 @@ pub struct Schema {
 impl Schema {
     /// Compiles a CRD version's `openAPIV3Schema`.
     ///
-    /// Refuses non-structural schemas and CEL rules that do not compile; fields of the causes are relative to the
+    /// Refuses what [`Schema::check`] finds fault with; fields of the causes are relative to the
     /// schema (`properties[spec].type`), so that the caller may put
     /// `spec.validation.openAPIV3Schema` or `spec.versions[0].schema.openAPIV3Schema` before them ([`Cause::under`]).
     pub fn compile(open_api_v3_schema: &Value) -> Result<Self, Vec<Cause>> {
-        let causes = structural::check(open_api_v3_schema);
-        if !causes.is_empty() {
-            return Err(causes);
+        let causes = Self::check(open_api_v3_schema, false, false);
+        if causes.is_empty() {
+            Ok(Self::accepted(open_api_v3_schema))
+        } else {
+            Err(causes)
         }
-        let schema = Self::assemble(open_api_v3_schema, Origin::CustomResource);
-        let causes = schema.check_defaults(schema.root, "");
-        if causes.is_empty() { Ok(schema) } else { Err(causes) }
+    }
+
+    /// Compiles a schema that was accepted before.
+    pub fn accepted(open_api_v3_schema: &Value) -> Self {
+        Self::assemble(open_api_v3_schema, Origin::CustomResource)
+    }
+
+    /// All that is wrong with a CRD version's `openAPIV3Schema`, in the order of the real server.
+    ///
+    /// With a status subresource the root is limited; the costs of an `unchanged` schema's rules are not looked at.
+    pub fn check(open_api_v3_schema: &Value, has_status: bool, unchanged: bool) -> Vec<Cause> {
+        let schema = open_api_v3_schema;
+        let mut causes = Vec::new();
+        if has_status {
+            causes.extend(supported::check_root_with_status(schema));
+        }
+        if schema.get("nullable") == Some(&json!(true)) {
+            causes.push(Cause::forbidden("nullable", "nullable cannot be true at the root"));
+        }
+        let mut with_rules = false;
+        if let Some(found) = structural::check(schema) {
+            if found.is_empty() {
+                let compiled = Self::accepted(schema);
+                let found = compiled.check_defaults(compiled.root, "");
+                with_rules = found.is_empty();
+                causes.extend(found);
+            } else {
+                causes.extend(found);
+            }
+        }
+        causes.extend(supported::check(schema, with_rules, unchanged));
+        causes
     }
 
     /// The schema of a resource that has none: everything is kept.
@@ -184,4 +218,26 @@ impl Schema {
 fn correlate<'old>(old: &'old [Value], element: &Value, keys: &[String]) -> Option<&'old Value> {
     old.iter()
         .find(|candidate| candidate.is_object() && keys.iter().all(|key| candidate.get(key) == element.get(key)))
+}
+
+/// Adds the formats of texts that are not known, and therefore not checked.
+pub(crate) fn unknown_formats(schema: &Value, found: &mut Vec<String>) {
+    let text = |key: &str| schema.get(key).and_then(Value::as_str).unwrap_or_default();
+    let format = text("format");
+    if text("type") == "string" && !format.is_empty() && format::Format::named(format).is_none() {
+        found.push(format.to_owned());
+    }
+    let lists = ["allOf", "anyOf", "oneOf"]
+        .into_iter()
+        .filter_map(|key| schema.get(key)?.as_array());
+    let maps = schema.get("properties").and_then(Value::as_object);
+    let single = ["items", "not", "additionalProperties"]
+        .into_iter()
+        .filter_map(|key| schema.get(key));
+    for nested in single
+        .chain(lists.flatten())
+        .chain(maps.into_iter().flat_map(|map| map.values()))
+    {
+        unknown_formats(nested, found);
+    }
 }

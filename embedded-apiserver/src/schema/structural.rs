@@ -1,9 +1,8 @@
-//! Refusing schemas that are not structural, or that use what Kubernetes does not support.
+//! Refusing schemas that are not structural.
 //!
-//! For: the checks at CRD creation. Not for: CEL rules, which `cel` compiles, nor objects.
+//! For: the checks at CRD creation. Not for: keywords that Kubernetes does not support (`supported`), nor objects.
 
 use super::cause::Cause;
-use super::cel;
 use regex::Regex;
 use serde_json::{Map, Value, json};
 
@@ -14,26 +13,55 @@ enum Level {
     Field,
 }
 
-/// All that is wrong with a CRD's schema; fields are relative to it.
-pub(super) fn check(schema: &Value) -> Vec<Cause> {
+/// What is not structural about a CRD's schema; nothing if it has what makes it impossible to tell.
+///
+/// Fields are relative to the schema.
+pub(super) fn check(schema: &Value) -> Option<Vec<Cause>> {
+    if is_unreadable(schema) {
+        return None;
+    }
     let mut checker = Checker { causes: Vec::new() };
-    if schema.get("nullable") == Some(&json!(true)) {
-        checker.forbidden("nullable", "", "nullable cannot be true at the root");
-    }
-    checker.supported("", schema, true, None);
-    if checker.causes.is_empty() {
-        checker.invariants("", schema, Level::Root);
-        checker.complete("", schema, schema);
-        checker.causes.sort_by_key(ToString::to_string);
-    }
-    checker.causes
+    checker.invariants("", schema, Level::Root);
+    checker.complete("", schema, schema);
+    checker.causes.sort_by_key(ToString::to_string);
+    Some(checker.causes)
+}
+
+/// Whether a schema, or one below it, has a keyword that no structural schema can have.
+fn is_unreadable(schema: &Value) -> bool {
+    let filled = |key: &str| match schema.get(key) {
+        None | Some(Value::Null) => false,
+        Some(Value::String(text)) => !text.is_empty(),
+        Some(Value::Object(map)) => !map.is_empty(),
+        Some(_) => true,
+    };
+    let own = [
+        "id",
+        "$schema",
+        "$ref",
+        "patternProperties",
+        "dependencies",
+        "additionalItems",
+        "definitions",
+    ];
+    own.into_iter().any(filled)
+        || schema.get("items").is_some_and(Value::is_array)
+        || members(schema, "properties").any(|(_, property)| is_unreadable(property))
+        || ["allOf", "anyOf", "oneOf"]
+            .into_iter()
+            .any(|key| elements(schema, key).any(|(_, nested)| is_unreadable(nested)))
+        || ["items", "additionalProperties", "not"].into_iter().any(|key| {
+            schema
+                .get(key)
+                .is_some_and(|nested| nested.is_object() && is_unreadable(nested))
+        })
 }
 
 struct Checker {
     causes: Vec<Cause>,
 }
 
-fn child(path: &str, name: &str) -> String {
+pub(super) fn child(path: &str, name: &str) -> String {
     if path.is_empty() {
         name.to_owned()
     } else {
@@ -41,19 +69,22 @@ fn child(path: &str, name: &str) -> String {
     }
 }
 
-fn flag(schema: &Value, key: &str) -> bool {
+pub(super) fn flag(schema: &Value, key: &str) -> bool {
     schema.get(key).and_then(Value::as_bool).unwrap_or(false)
 }
 
-fn text<'schema>(schema: &'schema Value, key: &str) -> &'schema str {
+pub(super) fn text<'schema>(schema: &'schema Value, key: &str) -> &'schema str {
     schema.get(key).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn members<'schema>(schema: &'schema Value, key: &str) -> impl Iterator<Item = (&'schema String, &'schema Value)> {
+pub(super) fn members<'schema>(
+    schema: &'schema Value,
+    key: &str,
+) -> impl Iterator<Item = (&'schema String, &'schema Value)> {
     schema.get(key).and_then(Value::as_object).into_iter().flatten()
 }
 
-fn elements<'schema>(schema: &'schema Value, key: &str) -> impl Iterator<Item = (usize, &'schema Value)> {
+pub(super) fn elements<'schema>(schema: &'schema Value, key: &str) -> impl Iterator<Item = (usize, &'schema Value)> {
     schema
         .get(key)
         .and_then(Value::as_array)
@@ -73,219 +104,6 @@ impl Checker {
 
     fn invalid(&mut self, key: &str, path: &str, value: &Value, detail: &str) {
         self.causes.push(Cause::invalid(&child(path, key), value, detail));
-    }
-
-    /// What is not supported at all, wherever it stands.
-    fn supported(&mut self, path: &str, schema: &Value, root: bool, uncorrelatable: Option<&str>) {
-        let kind = text(schema, "type");
-        if !kind.is_empty() && !["string", "number", "integer", "boolean", "array", "object"].contains(&kind) {
-            if kind == "null" {
-                self.forbidden(
-                    "type",
-                    path,
-                    "type cannot be set to null, use nullable as an alternative",
-                );
-            } else {
-                let allowed = ["array", "boolean", "integer", "number", "object", "string"].map(str::to_owned);
-                self.causes
-                    .push(Cause::not_supported(&child(path, "type"), &json!(kind), &allowed));
-            }
-        }
-        for key in [
-            "id",
-            "additionalItems",
-            "patternProperties",
-            "definitions",
-            "dependencies",
-            "$ref",
-        ] {
-            if schema.get(key).is_some_and(|value| !value.is_null()) {
-                self.forbidden(key, path, &format!("{key} is not supported"));
-            }
-        }
-        if schema.get("items").is_some_and(Value::is_array) {
-            self.forbidden("items", path, "items must be a schema object and not an array");
-        }
-        if flag(schema, "uniqueItems") {
-            let detail = "uniqueItems cannot be set to true since the runtime complexity becomes quadratic";
-            self.forbidden("uniqueItems", path, detail);
-        }
-        if schema.get("x-kubernetes-preserve-unknown-fields") == Some(&Value::Bool(false)) {
-            let detail = "must be true or undefined";
-            self.invalid("x-kubernetes-preserve-unknown-fields", path, &json!(false), detail);
-        }
-        if let Some(additional) = schema.get("additionalProperties") {
-            let has_properties = members(schema, "properties").next().is_some();
-            if has_properties && *additional != Value::Bool(true) {
-                let detail = "additionalProperties and properties are mutual exclusive";
-                self.forbidden("additionalProperties", path, detail);
-            }
-            if additional.is_object() {
-                self.supported(&child(path, "additionalProperties"), additional, false, uncorrelatable);
-            }
-        }
-        for (name, property) in members(schema, "properties") {
-            if root && ["metadata", "apiVersion", "kind"].contains(&name.as_str()) && property.get("default").is_some()
-            {
-                let path = format!("{}[{name}]", child(path, "properties"));
-                self.forbidden("default", &path, &format!("must not be set in top-level {name}"));
-            }
-            self.supported(
-                &format!("{}[{name}]", child(path, "properties")),
-                property,
-                false,
-                uncorrelatable,
-            );
-        }
-        for key in ["allOf", "anyOf", "oneOf"] {
-            for (index, nested) in elements(schema, key) {
-                self.supported(&format!("{}[{index}]", child(path, key)), nested, false, uncorrelatable);
-            }
-        }
-        if let Some(not) = schema.get("not").filter(|not| not.is_object()) {
-            self.supported(&child(path, "not"), not, false, uncorrelatable);
-        }
-        self.list_and_map_types(path, schema);
-        if let Some(items) = schema.get("items").filter(|items| items.is_object()) {
-            let own = child("", path);
-            let below = if text(schema, "x-kubernetes-list-type") == "map" {
-                uncorrelatable
-            } else {
-                Some(own.as_str())
-            };
-            self.supported(&child(path, "items"), items, false, uncorrelatable.or(below));
-        }
-        cel::check_rules(path, schema, root, uncorrelatable, &mut self.causes);
-    }
-
-    fn list_and_map_types(&mut self, path: &str, schema: &Value) {
-        let kind = text(schema, "type");
-        if let Some(map_type) = schema.get("x-kubernetes-map-type").and_then(Value::as_str) {
-            let detail = "must be object if x-kubernetes-map-type is specified";
-            match kind {
-                "object" => {}
-                "" => self.required("type", path, detail),
-                _ => self.invalid("type", path, &json!(kind), detail),
-            }
-            if !["atomic", "granular"].contains(&map_type) {
-                let allowed = ["atomic", "granular"].map(str::to_owned);
-                let field = child(path, "x-kubernetes-map-type");
-                self.causes
-                    .push(Cause::not_supported(&field, &json!(map_type), &allowed));
-            }
-        }
-        let list_type = schema.get("x-kubernetes-list-type").and_then(Value::as_str);
-        let keys: Vec<&str> = elements(schema, "x-kubernetes-list-map-keys")
-            .filter_map(|(_, key)| key.as_str())
-            .collect();
-        if let Some(list_type) = list_type {
-            let detail = "must be array if x-kubernetes-list-type is specified";
-            match kind {
-                "array" => {}
-                "" => self.required("type", path, detail),
-                _ => self.invalid("type", path, &json!(kind), detail),
-            }
-            match list_type {
-                "atomic" | "map" => {}
-                "set" => self.set_items(path, schema),
-                _ => {
-                    let allowed = ["atomic", "set", "map"].map(str::to_owned);
-                    let field = child(path, "x-kubernetes-list-type");
-                    self.causes
-                        .push(Cause::not_supported(&field, &json!(list_type), &allowed));
-                }
-            }
-        }
-        if !keys.is_empty() && list_type != Some("map") {
-            let detail = "must be map if x-kubernetes-list-map-keys is non-empty";
-            match list_type {
-                None => self.required("x-kubernetes-list-type", path, detail),
-                Some(other) => self.invalid("x-kubernetes-list-type", path, &json!(other), detail),
-            }
-        }
-        if list_type == Some("map") {
-            self.map_keys(path, schema, &keys);
-        }
-    }
-
-    fn set_items(&mut self, path: &str, schema: &Value) {
-        let Some(items) = schema.get("items") else { return };
-        let path = child(path, "items");
-        let detail = "must be atomic as item of a list with x-kubernetes-list-type=set";
-        match text(items, "type") {
-            "array" if !["", "atomic"].contains(&text(items, "x-kubernetes-list-type")) => {
-                let value = items.get("x-kubernetes-list-type").cloned().unwrap_or_default();
-                self.invalid("x-kubernetes-list-type", &path, &value, detail);
-            }
-            "object" if text(items, "x-kubernetes-map-type") != "atomic" => {
-                let value = items.get("x-kubernetes-list-type").cloned().unwrap_or_default();
-                self.invalid("x-kubernetes-map-type", &path, &value, detail);
-            }
-            _ => {}
-        }
-        if flag(items, "nullable") {
-            self.forbidden(
-                "nullable",
-                &path,
-                "cannot be nullable when x-kubernetes-list-type is set",
-            );
-        }
-    }
-
-    fn map_keys(&mut self, path: &str, schema: &Value, keys: &[&str]) {
-        if keys.is_empty() {
-            let detail = "must not be empty if x-kubernetes-list-type is map";
-            self.required("x-kubernetes-list-map-keys", path, detail);
-        }
-        let Some(items) = schema.get("items").filter(|items| items.is_object()) else {
-            self.required("items", path, "must have a schema if x-kubernetes-list-type is map");
-            return;
-        };
-        let items_path = child(path, "items");
-        if text(items, "type") != "object" {
-            let detail = "must be object if parent array's x-kubernetes-list-type is map";
-            self.invalid("type", &items_path, &json!(text(items, "type")), detail);
-        }
-        if flag(items, "nullable") {
-            self.forbidden(
-                "nullable",
-                &items_path,
-                "cannot be nullable when x-kubernetes-list-type is map",
-            );
-        }
-        let required: Vec<&str> = elements(items, "required")
-            .filter_map(|(_, name)| name.as_str())
-            .collect();
-        for (index, key) in keys.iter().enumerate() {
-            let property = items.get("properties").and_then(|properties| properties.get(key));
-            let key_path = format!("{items_path}.properties[{key}]");
-            let Some(property) = property else {
-                let detail = "entries must all be names of item properties";
-                self.invalid("x-kubernetes-list-map-keys", path, &json!(keys), detail);
-                continue;
-            };
-            if ["object", "array"].contains(&text(property, "type")) {
-                let detail = "must be a scalar type if parent array's x-kubernetes-list-type is map";
-                self.invalid("type", &key_path, &json!(text(items, "type")), detail);
-            }
-            if keys[..index].contains(key) {
-                self.invalid(
-                    "x-kubernetes-list-map-keys",
-                    path,
-                    &json!(keys),
-                    "must not contain duplicate entries",
-                );
-            }
-            if property.get("default").is_none() && !required.contains(key) {
-                let detail = "this property is in x-kubernetes-list-map-keys, so it must have a default or be a \
-                              required property";
-                self.required("default", &key_path, detail);
-            }
-            if flag(property, "nullable") {
-                let detail = "this property is in x-kubernetes-list-map-keys, so it cannot be nullable";
-                self.forbidden("nullable", &key_path, detail);
-            }
-        }
     }
 
     /// The invariants of the structural part.

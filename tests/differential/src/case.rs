@@ -19,6 +19,9 @@ pub struct File {
     /// CustomResourceDefinitions that the file's cases share: made once, before the first of them.
     #[serde(default)]
     pub definitions: Vec<Value>,
+    /// Bodies that steps start from with `template`.
+    #[serde(default)]
+    pub templates: BTreeMap<String, Value>,
     /// The cases.
     pub cases: Vec<Case>,
 }
@@ -60,6 +63,12 @@ pub struct Step {
     /// The body, sent as JSON.
     #[serde(default)]
     pub body: Option<Value>,
+    /// The body is one of the file's templates, changed by `set`.
+    #[serde(default)]
+    pub template: Option<String>,
+    /// With `template`: JSON pointers, and what is put there; `null` takes away.
+    #[serde(default)]
+    pub set: BTreeMap<String, Value>,
     /// The body as it is, byte by byte.
     #[serde(default)]
     pub text: Option<String>,
@@ -170,17 +179,28 @@ impl File {
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let text = std::fs::read_to_string(path).with_context(|| format!("failed to read {}", path.display()))?;
         let options = serde_saphyr::options! { strict_booleans: true };
-        let file: Self = serde_saphyr::from_str_with_options(&text, options)
+        let mut file: Self = serde_saphyr::from_str_with_options(&text, options)
             .with_context(|| format!("{} is not a file of cases", path.display()))?;
         let mut names = std::collections::BTreeSet::new();
-        for case in &file.cases {
+        for case in &mut file.cases {
             ensure!(
-                names.insert(&case.case),
+                names.insert(case.case.clone()),
                 "{} has two cases named {:?}; rename one",
                 path.display(),
                 case.case
             );
-            for (index, step) in case.steps.iter().enumerate() {
+            for (index, step) in case.steps.iter_mut().enumerate() {
+                if let Some(name) = &step.template {
+                    let template = file.templates.get(name);
+                    let mut body = template
+                        .with_context(|| format!("no template is named {name}"))?
+                        .clone();
+                    for (pointer, value) in &step.set {
+                        put(&mut body, pointer, value)
+                            .with_context(|| format!("{pointer} of {:?} does not fit the template", case.case))?;
+                    }
+                    step.body = Some(body);
+                }
                 let verbs = [&step.send, &step.watch, &step.read].into_iter().flatten().count();
                 ensure!(
                     verbs == 1,
@@ -191,5 +211,59 @@ impl File {
             }
         }
         Ok(file)
+    }
+}
+
+/// Puts a value at a JSON pointer, making the objects on the way; `-` appends to a list, `null` takes away.
+fn put(body: &mut Value, pointer: &str, value: &Value) -> Option<()> {
+    let mut parts: Vec<String> = pointer
+        .split('/')
+        .skip(1)
+        .map(|part| part.replace("~1", "/").replace("~0", "~"))
+        .collect();
+    let last = parts.pop()?;
+    let mut place = body;
+    for part in parts {
+        place = match place {
+            Value::Array(items) => items.get_mut(part.parse::<usize>().ok()?)?,
+            Value::Object(map) => map.entry(part).or_insert_with(|| Value::Object(serde_json::Map::new())),
+            _ => return None,
+        };
+    }
+    match place {
+        Value::Array(items) if last == "-" => items.push(value.clone()),
+        Value::Array(items) => *items.get_mut(last.parse::<usize>().ok()?)? = value.clone(),
+        Value::Object(map) if value.is_null() => {
+            map.remove(&last);
+        }
+        Value::Object(map) => {
+            map.insert(last, value.clone());
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_template_is_changed_where_a_step_says_so() {
+        let mut body = json!({ "a": { "b": 1, "c": 2 }, "list": [{ "x": 1 }] });
+        for (pointer, value) in [
+            ("/a/b", json!(null)),
+            ("/new/deep", json!(3)),
+            ("/list/0/x", json!("y")),
+            ("/list/-", json!(4)),
+        ] {
+            assert_eq!(put(&mut body, pointer, &value), Some(()), "{pointer}");
+        }
+        assert_eq!(
+            body,
+            json!({ "a": { "c": 2 }, "new": { "deep": 3 }, "list": [{ "x": "y" }, 4] })
+        );
+        assert_eq!(put(&mut body, "/list/9/x", &json!(1)), None);
     }
 }

@@ -1,15 +1,23 @@
 //! CEL validation rules (`x-kubernetes-validations`).
 //!
-//! For: compiling rules at CRD creation, evaluating them on objects. Not for: admission policies, or estimating costs;
-//! whoever may create a CRD is trusted with the time its rules take.
+//! For: checking rules at CRD creation, evaluating them on objects. Not for: admission policies.
 
-mod check;
+mod ast;
+mod cost;
 mod evaluate;
+mod functions;
+mod kinds;
+mod lexer;
+mod lower;
+mod macros;
+mod parse;
+mod rules;
 mod types;
+mod typing;
 mod value;
 
-pub(super) use check::check_rules;
 pub(super) use evaluate::validate;
+pub(super) use rules::{Costs, Standing, check_rules, check_texts};
 
 use kube_cel::cel::IdedExpr;
 use kube_cel::cel::parser::Parser;
@@ -68,8 +76,13 @@ pub(super) fn rules(schema: &Value) -> Vec<Rule> {
         .collect()
 }
 
-/// Parses an expression; the error is worded and laid out as the real compiler's.
+/// Parses an expression, ready to be evaluated.
 fn parse(source: &str) -> Result<IdedExpr, String> {
+    Ok(lower::lower(&parsed(source)?.root))
+}
+
+/// Parses an expression; the error is worded and laid out as the real compiler's.
+fn parsed(source: &str) -> Result<ast::Parsed, String> {
     Parser::new()
         .enable_optional_syntax(true)
         .parse(source)
@@ -88,7 +101,8 @@ fn parse(source: &str) -> Result<IdedExpr, String> {
                 })
                 .collect();
             texts.join("\n")
-        })
+        })?;
+    parse::parse(source).map_err(|problem| rules::at_offset(source, problem.at, &problem.message))
 }
 
 /// An error at a place of an expression, with the line and a pointer below it.

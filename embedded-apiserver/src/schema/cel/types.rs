@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use kube_cel::cel::objects::Opaque;
+use kube_cel::cel::extractors::Arguments;
+use kube_cel::cel::objects::{Key, Map, Opaque};
 use kube_cel::cel::{Context, ExecutionError, Value as Cel};
 
 /// A type as a value; equal to itself only.
@@ -38,10 +39,77 @@ pub(super) fn register(mut context: Context<'static>) -> Context<'static> {
         Ok(Cel::Opaque(Arc::new(TypeValue(type_name(&value)))))
     });
     context.add_function("dyn", |value: Cel| -> Result<Cel, ExecutionError> { Ok(value) });
+    context.add_function(super::lower::PAIRS, pairs);
+    context.add_function("cel.@mapInsert", insert);
     for name in NAMES {
         context.add_variable_from_value(name, Cel::Opaque(Arc::new(TypeValue(name))));
     }
     context
+}
+
+/// What a loop with two variables goes through: index and element, or key and value.
+fn pairs(Arguments(arguments): Arguments) -> Result<Cel, ExecutionError> {
+    let pair = |first: Cel, second: Cel| Cel::List(Arc::new(vec![first, second]));
+    match arguments.first() {
+        Some(Cel::List(list)) => {
+            let indexed = (0_i64..).zip(list.iter());
+            Ok(Cel::List(Arc::new(
+                indexed
+                    .map(|(index, element)| pair(Cel::Int(index), element.clone()))
+                    .collect(),
+            )))
+        }
+        Some(Cel::Map(map)) => {
+            let mut entries: Vec<(&Key, &Cel)> = map.map.iter().collect();
+            entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+            let entries = entries.into_iter();
+            Ok(Cel::List(Arc::new(
+                entries
+                    .map(|(key, value)| pair(key.clone().into(), value.clone()))
+                    .collect(),
+            )))
+        }
+        _ => Err(ExecutionError::NoSuchOverload),
+    }
+}
+
+/// A map with one more entry, or with those of another.
+fn insert(Arguments(arguments): Arguments) -> Result<Cel, ExecutionError> {
+    let mut arguments = arguments.iter();
+    let Some(Cel::Map(map)) = arguments.next() else {
+        return Err(ExecutionError::NoSuchOverload);
+    };
+    let mut members = map.map.as_ref().clone();
+    let added: Vec<(Key, Cel)> = match (arguments.next(), arguments.next()) {
+        (Some(key), Some(value)) => vec![(
+            key.clone().try_into().map_err(|_| ExecutionError::NoSuchOverload)?,
+            value.clone(),
+        )],
+        (Some(Cel::Map(other)), None) => {
+            let entries = other.map.iter();
+            entries.map(|(key, value)| (key.clone(), value.clone())).collect()
+        }
+        _ => return Err(ExecutionError::NoSuchOverload),
+    };
+    for (key, value) in added {
+        if members.contains_key(&key) {
+            return Err(ExecutionError::function_error(
+                "insert",
+                format!("insert failed: key {} already exists", shown(&key)),
+            ));
+        }
+        members.insert(key, value);
+    }
+    Ok(Cel::Map(Map { map: Arc::new(members) }))
+}
+
+fn shown(key: &Key) -> String {
+    match key {
+        Key::Int(value) => value.to_string(),
+        Key::Uint(value) => value.to_string(),
+        Key::Bool(value) => value.to_string(),
+        Key::String(value) => value.to_string(),
+    }
 }
 
 fn type_name(value: &Cel) -> &'static str {
