@@ -38,7 +38,10 @@ impl Outcome {
 
 /// Validates `new`; parts that are as they were in `old` are not looked at again.
 pub(super) fn validate(schema: &Schema, id: NodeId, prefix: &str, new: &Value, old: Option<&Value>) -> Vec<Cause> {
-    let walk = Walk { nodes: &schema.nodes };
+    let walk = Walk {
+        nodes: &schema.nodes,
+        nulls: schema.built_in,
+    };
     let causes = walk.value(id, "", new, old).causes;
     if prefix.is_empty() {
         causes
@@ -49,6 +52,8 @@ pub(super) fn validate(schema: &Schema, id: NodeId, prefix: &str, new: &Value, o
 
 struct Walk<'schema> {
     nodes: &'schema [Node],
+    /// Whether null is as good as absent, as in what is decoded into structures.
+    nulls: bool,
 }
 
 fn field(path: &str) -> &str {
@@ -71,7 +76,7 @@ impl Walk<'_> {
     fn value(&self, id: NodeId, path: &str, new: &Value, old: Option<&Value>) -> Outcome {
         let node = &self.nodes[id];
         let mut outcome = Outcome::default();
-        if old == Some(new) {
+        if old == Some(new) || (self.nulls && new.is_null()) {
             return outcome;
         }
         Self::check_type(node, path, new, &mut outcome);
