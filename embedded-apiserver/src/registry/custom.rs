@@ -21,6 +21,10 @@ pub fn default(definition: &mut Value) {
     if spec.get("conversion").is_none_or(Value::is_null) {
         spec.insert("conversion".to_owned(), json!({ "strategy": "None" }));
     }
+    // As good as absent.
+    if spec.get("preserveUnknownFields") == Some(&Value::Bool(false)) {
+        spec.remove("preserveUnknownFields");
+    }
     if let Some(service) = spec
         .get_mut("conversion")
         .and_then(|conversion| conversion.pointer_mut("/webhook/clientConfig/service"))
@@ -67,6 +71,12 @@ pub fn storage_version(definition: &Value) -> &str {
     versions(definition)
         .find(|version| version["storage"] == json!(true))
         .map_or("", |version| text(version, "/name"))
+}
+
+/// The stored versions of a new definition: its storage version, if it has one.
+pub fn first_stored(definition: &Value) -> Value {
+    let storage = versions(definition).find(|version| version["storage"] == json!(true));
+    storage.map_or(Value::Null, |version| json!([text(version, "/name")]))
 }
 
 /// Remembers that objects may be stored in the storage version from now on.

@@ -152,18 +152,6 @@ pub const STORED_VERBS: [&str; 8] = [
     "watch",
 ];
 
-/// The verbs of custom resources, in their own order.
-const CUSTOM_VERBS: [&str; 8] = [
-    "delete",
-    "deletecollection",
-    "get",
-    "list",
-    "patch",
-    "create",
-    "update",
-    "watch",
-];
-
 impl Resource {
     /// The version of this name, if served.
     pub fn served(&self, version: &str) -> Option<&Version> {
@@ -183,7 +171,6 @@ impl Resource {
     pub fn verbs(&self) -> &'static [&'static str] {
         match self.behaviour {
             Behaviour::Review => &["create"],
-            Behaviour::Custom => &CUSTOM_VERBS,
             // Namespaces go one at a time.
             Behaviour::Namespace => &["create", "delete", "get", "list", "patch", "update", "watch"],
             Behaviour::Custom => &CUSTOM_VERBS,

@@ -17,7 +17,7 @@ const APPROVAL: &str = "api-approved.kubernetes.io";
 const MAX_SELECTABLE_FIELDS: usize = 8;
 
 /// What is wrong with a name that has to be a DNS label, or nothing.
-pub(super) fn label_problem(name: &str) -> Option<String> {
+pub(crate) fn label_problem(name: &str) -> Option<String> {
     let mut problems = Vec::new();
     if name.len() > 63 {
         problems.push("must be no more than 63 bytes".to_owned());

@@ -97,7 +97,7 @@ fn dns_label(text: &str) -> Vec<String> {
     too_long(text, 63).into_iter().chain(wrong).collect()
 }
 
-fn qualified_name(text: &str) -> Vec<String> {
+pub fn qualified_name(text: &str) -> Vec<String> {
     let mut problems = Vec::new();
     let parts: Vec<&str> = text.split('/').collect();
     let name = match parts.as_slice() {

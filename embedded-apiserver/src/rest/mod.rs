@@ -35,6 +35,7 @@ pub use error::{ApiError, Subject, cause};
 pub use list::ListReply;
 pub use object::{metadata_text, now_text};
 pub use patch::FOR_CUSTOM as CUSTOM_PATCHES;
+pub(crate) use metadata::qualified_name;
 pub use watch::{Watch, WatchEvent, WatchKind};
 
 pub(crate) use delete::delete_key;

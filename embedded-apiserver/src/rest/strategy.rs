@@ -139,12 +139,7 @@ pub fn prepare_create(resource: &Resource, object: &mut Value) {
             Some(json!({ "phase": "Pending", "qosClass": "BestEffort" })),
         ),
         Behaviour::CustomResourceDefinition => {
-            let storage = custom::storage_version(object).to_owned();
-            let stored = if storage.is_empty() {
-                Value::Null
-            } else {
-                json!([storage])
-            };
+            let stored = custom::first_stored(object);
             let status = json!({
                 "conditions": null, "acceptedNames": { "plural": "", "kind": "" }, "storedVersions": stored,
             });

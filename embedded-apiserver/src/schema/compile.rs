@@ -191,6 +191,7 @@ impl<'schema> Compiler<'schema> {
         let any = |test: fn(&Node) -> bool| below.iter().any(|child| test(&self.nodes[*child]));
         node.rules_below = !node.rules.is_empty() || any(|child| child.rules_below);
         node.list_types_below = node.list_type != ListType::Atomic || any(|child| child.list_types_below);
+        node.embedded_below = node.embedded_resource || any(|child| child.embedded_below);
         node.defaults_below = any(|child| child.defaults_below || child.default.is_some());
         self.nodes[id] = node;
     }

@@ -8,6 +8,7 @@ mod cel;
 mod compile;
 mod decode;
 mod defaults;
+mod embedded;
 mod format;
 mod list_types;
 mod node;
@@ -161,6 +162,7 @@ impl Schema {
 
     fn validate_rest(&self, mut causes: Vec<Cause>, new: &Value, old: Option<&Value>) -> Vec<Cause> {
         if !self.built_in {
+            causes.extend(embedded::check(self, self.root, "", new));
             if self.nodes[self.root].list_types_below && old.is_none_or(|old| list_types::check(self, old).is_empty()) {
                 causes.extend(list_types::check(self, new));
             }
@@ -173,7 +175,7 @@ impl Schema {
                          errors to complete validation",
                     ));
                 } else {
-                    causes.extend(cel::validate(self, new, old));
+                    causes.extend(cel::validate(self, self.root, "", new, old));
                 }
             }
         }
@@ -199,7 +201,15 @@ impl Schema {
                     "must not have unknown fields",
                 ));
             }
-            causes.extend(validate::validate(self, id, &below("default"), default, None));
+            let here = below("default");
+            let mut found = embedded::check(self, id, &here, default);
+            if found.is_empty() {
+                found = validate::validate(self, id, &here, default, None);
+            }
+            if found.is_empty() {
+                found = cel::validate(self, id, &here, default, None);
+            }
+            causes.extend(found);
         }
         for (name, child) in &node.properties {
             causes.extend(self.check_defaults(*child, &format!("{}[{name}]", below("properties"))));

@@ -127,6 +127,8 @@ pub(crate) struct Node {
     pub(crate) rules_below: bool,
     /// Whether this node or one below has a list of type set or map.
     pub(crate) list_types_below: bool,
+    /// Whether this node or one below is an embedded resource.
+    pub(crate) embedded_below: bool,
     /// Whether this node or one below has a default.
     pub(crate) defaults_below: bool,
 }

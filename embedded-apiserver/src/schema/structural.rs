@@ -237,9 +237,10 @@ impl Checker {
         }
         let pattern = text(schema, "pattern");
         if let Err(error) = Regex::new(pattern) {
-            let reason = error.to_string();
-            let reason = reason.lines().last().unwrap_or_default();
-            let detail = format!("must be a valid regular expression, but isn't: error parsing regexp: {reason}");
+            let detail = format!(
+                "must be a valid regular expression, but isn't: error parsing regexp: {}",
+                pattern_problem(pattern, &error.to_string())
+            );
             self.invalid("pattern", path, &json!(pattern), &detail);
         }
     }
@@ -290,7 +291,7 @@ impl Checker {
         }
     }
 
-    /// Every field that value validations speak of must also be in the structural part.
+    /// Every field that value validations of the root speak of must also be in the structural part.
     fn complete(&mut self, path: &str, schema: &Value, outer: &Value) {
         for key in ["allOf", "anyOf", "oneOf"] {
             for (index, nested) in elements(schema, key) {
@@ -299,15 +300,6 @@ impl Checker {
         }
         if let Some(not) = schema.get("not").filter(|not| not.is_object()) {
             self.complete_nested(path, "not", not, outer);
-        }
-        for (name, property) in members(outer, "properties") {
-            self.complete(&format!("{}[{name}]", child(path, "properties")), property, property);
-        }
-        if let Some(items) = outer.get("items").filter(|items| items.is_object()) {
-            self.complete(&child(path, "items"), items, items);
-        }
-        if let Some(additional) = outer.get("additionalProperties").filter(|schema| schema.is_object()) {
-            self.complete(&child(path, "additionalProperties"), additional, additional);
         }
     }
 
@@ -351,4 +343,21 @@ fn is_int_or_string_all_of(schema: &Value) -> bool {
         .get("allOf")
         .and_then(|all_of| all_of.get(0))
         .is_some_and(is_int_or_string_any_of)
+}
+
+/// What is wrong with a pattern, in the words of the real server's library where they are known.
+fn pattern_problem(pattern: &str, error: &str) -> String {
+    let reason = error.lines().last().unwrap_or_default();
+    let reason = reason.strip_prefix("error: ").unwrap_or(reason);
+    let from = |sign: char| pattern.rfind(sign).and_then(|at| pattern.get(at..)).unwrap_or(pattern);
+    match reason {
+        "unclosed character class" => format!("missing closing ]: `{}`", from('[')),
+        "unclosed group" => format!("missing closing ): `{pattern}`"),
+        "unopened group" => format!("unexpected ): `{pattern}`"),
+        "repetition operator missing expression" => {
+            let operator = pattern.chars().find(|letter| "*+?".contains(*letter)).unwrap_or('*');
+            format!("missing argument to repetition operator: `{operator}`")
+        }
+        other => other.to_owned(),
+    }
 }

@@ -297,6 +297,9 @@ impl Checker {
                 "cannot be nullable when x-kubernetes-list-type is map",
             );
         }
+        if text(items, "type") != "object" {
+            return;
+        }
         let required: Vec<&str> = elements(items, "required")
             .filter_map(|(_, name)| name.as_str())
             .collect();

@@ -98,7 +98,7 @@ impl Walk<'_> {
     }
 
     fn check_type(node: &Node, path: &str, value: &Value, outcome: &mut Outcome) {
-        if node.types.is_empty() && node.format.is_none() {
+        if node.types.is_empty() && node.type_text.is_empty() && node.format.is_none() {
             return;
         }
         outcome.matches += 1;

@@ -20,18 +20,24 @@ thread_local! {
 }
 
 /// Runs all rules; transition rules only where there is an old value to compare with.
-pub(in super::super) fn validate(schema: &Schema, new: &Value, old: Option<&Value>) -> Vec<Cause> {
-    if !schema.nodes[schema.root].rules_below {
+pub(in super::super) fn validate(
+    schema: &Schema,
+    id: NodeId,
+    path: &str,
+    new: &Value,
+    old: Option<&Value>,
+) -> Vec<Cause> {
+    if !schema.nodes[id].rules_below {
         return Vec::new();
     }
     BASE.with(|base| {
         let mut run = Run {
             nodes: &schema.nodes,
             base,
-            path: String::new(),
+            path: path.to_owned(),
             causes: Vec::new(),
         };
-        run.value(schema.root, new, old, None);
+        run.value(id, new, old, None);
         run.causes
     })
 }

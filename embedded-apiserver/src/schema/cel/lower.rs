@@ -36,7 +36,12 @@ pub(super) fn lower(expression: &Expr) -> IdedExpr {
             target,
             arguments,
         } => Lowered::Call(CallExpr {
-            func_name: function.clone(),
+            // A field that is not there is an error for the library, an index that is not is none.
+            func_name: if function == "_?._" {
+                "_[?_]".to_owned()
+            } else {
+                function.clone()
+            },
             target: target.as_ref().map(|target| Box::new(lower(target))),
             args: arguments.iter().map(lower).collect(),
         }),

@@ -92,12 +92,7 @@ fn parsed(source: &str) -> Result<ast::Parsed, String> {
                 .iter()
                 .map(|error| {
                     let (line, column) = (error.pos.0.max(1), error.pos.1.max(1));
-                    located(
-                        source,
-                        line as usize,
-                        column as usize,
-                        &format!("Syntax error: {}", error.msg.trim_start_matches("Syntax error: ")),
-                    )
+                    located(source, line as usize, column as usize, &error.msg)
                 })
                 .collect();
             texts.join("\n")
