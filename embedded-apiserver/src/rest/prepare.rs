@@ -192,14 +192,7 @@ pub fn update(request: &Request, live: &Value, object: &mut Value, manage: bool)
         .then(|| live.get("metadata").cloned())
         .flatten();
     match request.subresource.as_str() {
-        "status" => {
-            let metadata = object.get("metadata").cloned();
-            keep_all_but_status(live, object);
-            // The real server means to keep the metadata of definitions too, and does not.
-            if request.resource.behaviour == Behaviour::CustomResourceDefinition {
-                set_field(object, "metadata", metadata);
-            }
-        }
+        "status" => keep_all_but_status(live, object),
         "finalize" => keep_all_but_finalizers(live, object),
         _ if has_status => set_field(object, "status", live.get("status").cloned()),
         _ => {}
