@@ -118,7 +118,7 @@ impl Attributes {
                 .map(|(_, value)| value.as_str())
         };
         let watches = parameter("watch").is_some_and(|value| !matches!(value.to_lowercase().as_str(), "false" | "0"));
-        self.verb = if watches { "watch" } else { "list" }.to_owned();
+        if watches { "watch" } else { "list" }.clone_into(&mut self.verb);
         let selected = parameter("fieldSelector").and_then(|text| FieldSelector::parse(text).ok());
         if let Some(name) = selected.as_ref().and_then(|selector| selector.exact("metadata.name"))
             && !name.contains(['/', '%'])

@@ -24,7 +24,7 @@ pub fn confirm_no_escalation(user: &User, held: &Rules, granted: &[Rule]) -> Res
     );
     if !held.errors.is_empty() {
         let errors = super::together(&held.errors);
-        message.push_str(&format!("; resolution errors: [{errors}]"));
+        message = format!("{message}; resolution errors: [{errors}]");
     }
     Err(message)
 }

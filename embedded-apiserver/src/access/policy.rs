@@ -124,6 +124,9 @@ struct Read<T> {
     value: Arc<T>,
 }
 
+/// A binding with its name.
+type NamedBinding = (Arc<str>, Arc<Binding>);
+
 type Kind<T> = BTreeMap<ObjectName, Read<T>>;
 
 /// All roles and bindings at one moment.
@@ -132,7 +135,8 @@ pub(super) struct Policy {
     cluster_roles: Kind<Role>,
     roles: Kind<Role>,
     cluster_bindings: Kind<Binding>,
-    bindings: HashMap<Arc<str>, Vec<(Arc<str>, Arc<Binding>)>>,
+    /// By namespace.
+    bindings: HashMap<Arc<str>, Vec<NamedBinding>>,
     read_bindings: Kind<Binding>,
 }
 
