@@ -15,6 +15,7 @@
 //! ```
 
 pub mod access;
+mod builtin;
 mod deep;
 mod http;
 mod lifecycle;

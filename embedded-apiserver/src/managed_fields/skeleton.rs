@@ -4,25 +4,17 @@
 
 use serde_json::{Value, json};
 
+use crate::builtin;
+
 /// An object of the same kind before anything was set.
 pub(super) fn empty(object: &Value) -> Value {
     let api_version = object.get("apiVersion").cloned().unwrap_or_default();
     let kind = object.get("kind").cloned().unwrap_or_default();
-    let mut empty = match (
+    let texts = (
         api_version.as_str().unwrap_or_default(),
         kind.as_str().unwrap_or_default(),
-    ) {
-        ("v1", "Namespace" | "Node" | "Pod") | ("policy/v1", "PodDisruptionBudget") => {
-            json!({"metadata": {}, "spec": {}, "status": {}})
-        }
-        ("v1", "Event") => json!({"metadata": {}, "involvedObject": {}, "source": {}}),
-        ("events.k8s.io/v1", "Event") => json!({"metadata": {}, "regarding": {}, "deprecatedSource": {}}),
-        ("coordination.k8s.io/v1", "Lease") => json!({"metadata": {}, "spec": {}}),
-        ("apps/v1", "DaemonSet") => json!({
-            "metadata": {},
-            "spec": {"template": {"metadata": {}, "spec": {}}, "updateStrategy": {}},
-            "status": {},
-        }),
+    );
+    let mut empty = builtin::empty(texts.0, texts.1).unwrap_or_else(|| match texts {
         ("apps/v1", "Deployment") => json!({
             "metadata": {},
             "spec": {"template": {"metadata": {}, "spec": {}}, "strategy": {}},
@@ -41,7 +33,7 @@ pub(super) fn empty(object: &Value) -> Value {
         ("authorization.k8s.io/v1", _) => json!({"metadata": {}, "spec": {}, "status": {}}),
         ("v1" | "rbac.authorization.k8s.io/v1", _) => json!({"metadata": {}}),
         _ => json!({}),
-    };
+    });
     if let Value::Object(map) = &mut empty {
         map.insert("apiVersion".to_owned(), api_version);
         map.insert("kind".to_owned(), kind);

@@ -3,7 +3,7 @@
 //! For: one set of definitions that validation, field ownership, patches and the OpenAPI documents share. Not for:
 //! which kinds are served.
 
-use super::merge_keys::{ATOMIC_MAPS, LISTS};
+use super::merge_keys::{ATOMIC_FIELDS, ATOMIC_MAPS, LISTS};
 use k8s_openapi::api;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1 as meta;
@@ -190,6 +190,16 @@ fn complete(definitions: &mut Map<String, Value>) {
         }
         if !list.merge_key.is_empty() {
             property.insert("x-kubernetes-patch-merge-key".to_owned(), json!(list.merge_key));
+        }
+    }
+    for (name, field) in ATOMIC_FIELDS {
+        if let Some(property) = definitions
+            .get_mut(*name)
+            .and_then(|definition| definition.get_mut("properties"))
+            .and_then(|properties| properties.get_mut(*field))
+            .and_then(Value::as_object_mut)
+        {
+            property.insert("x-kubernetes-map-type".to_owned(), json!("atomic"));
         }
     }
     for name in ATOMIC_MAPS {

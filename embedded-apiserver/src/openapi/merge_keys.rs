@@ -65,6 +65,12 @@ lists! {
     "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1.JSONSchemaProps" "x-kubernetes-validations" "map" ["rule"] "merge" "rule";
 }
 
+/// Fields whose maps have one owner as a whole: definition and property.
+pub(super) const ATOMIC_FIELDS: &[(&str, &str)] = &[
+    ("io.k8s.api.core.v1.PodSpec", "nodeSelector"),
+    ("io.k8s.api.core.v1.ServiceSpec", "selector"),
+];
+
 /// Structures that have one owner as a whole.
 pub(super) const ATOMIC_MAPS: &[&str] = &[
     "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector",

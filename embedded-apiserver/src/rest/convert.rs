@@ -50,6 +50,7 @@ pub fn load(resource: &Resource, version: &str, stored: &Stored) -> Result<Value
     }
     if resource.behaviour == Behaviour::EventView {
         rename_event_fields(&mut object, true);
+        crate::builtin::rewrite(resource, &mut object);
     }
     if let Some(origin) = &resource.custom {
         let api_version = object.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
@@ -102,6 +103,11 @@ pub fn to_storage(resource: &Resource, version: &str, mut object: Value) -> Valu
     if resource.behaviour == Behaviour::EventView {
         rename_event_fields(&mut object, false);
         set_field(&mut object, "apiVersion", Some("v1".into()));
+        for (field, empty) in [("reportingComponent", ""), ("reportingInstance", "")] {
+            if object.get(field).is_none() {
+                set_field(&mut object, field, Some(empty.into()));
+            }
+        }
     } else if version != resource.storage_version {
         set_field(
             &mut object,

@@ -210,7 +210,11 @@ impl Request {
     /// What validation errors are about: the kind instead of the resource.
     pub fn kind_subject<'a>(&'a self, name: &'a str) -> Subject<'a> {
         Subject {
-            group: &self.resource.group,
+            // Events are validated as those of the core group.
+            group: match self.resource.behaviour {
+                crate::registry::Behaviour::EventView => "",
+                _ => &self.resource.group,
+            },
             kind: &self.resource.kind,
             name,
         }

@@ -10,6 +10,7 @@ use super::object::{
     finalizers, generation, has_grace, is_deleting, metadata_mut, metadata_text, now_text, set_field, set_metadata,
 };
 use super::{ApiError, BodyFormat, FieldValidation, Request, Subject, metadata, role, strategy, validate};
+use crate::builtin;
 use crate::managed_fields;
 use crate::registry::Behaviour;
 use crate::schema::{self, Schema};
@@ -32,7 +33,9 @@ pub fn decode(format: BodyFormat, body: &[u8]) -> Result<(Value, Vec<String>), A
 /// Drops unknown fields and fills in defaults; the findings are words for strict validation, the error says why the
 /// object cannot be read as one of its kind.
 pub fn prune_and_default(request: &Request, object: &mut Value) -> Result<Vec<String>, String> {
-    validate::metadata_types(object).map_err(|error| error.message)?;
+    if !builtin::is_typed(&request.resource) {
+        validate::metadata_types(object).map_err(|error| error.message)?;
+    }
     let version = request.served().map_err(|error| error.message)?;
     let findings = match &version.schema {
         Some(schema) => {
@@ -45,6 +48,7 @@ pub fn prune_and_default(request: &Request, object: &mut Value) -> Result<Vec<St
         }
         None => Vec::new(),
     };
+    builtin::decode(&request.resource, object)?;
     strategy::default(&request.resource, object);
     Ok(findings)
 }
@@ -163,18 +167,25 @@ pub fn create(request: &Request, object: &mut Value, manage: bool) -> Result<(),
     let version = request.served()?;
     strategy::clear_server_fields(object);
     set_metadata(object, "resourceVersion", None);
-    if version.status && request.subresource.is_empty() {
+    if version.status && request.subresource.is_empty() && !builtin::keeps_status(&request.resource) {
         set_field(object, "status", None);
     }
+    // A status that comes with a new object is nobody's.
+    let status = builtin::keeps_status(&request.resource)
+        .then(|| object.as_object_mut().and_then(|fields| fields.remove("status")))
+        .flatten();
     // What is empty is not there, and nobody's.
     drop_empty_metadata(object);
     if manage && let Some(schema) = &version.schema {
         let manager = request.manager();
         managed_fields::update(None, object, &manager, "", &request.api_version(), schema, request.now);
     }
-    strategy::prepare_create(&request.resource, object);
+    if status.is_some() {
+        set_field(object, "status", status);
+    }
     set_metadata(object, "uid", Some(uuid::Uuid::new_v4().to_string().into()));
     set_metadata(object, "creationTimestamp", Some(now_text(request.now).into()));
+    strategy::prepare_create(&request.resource, object);
     if request.resource.has_generation() {
         set_metadata(object, "generation", Some(1.into()));
     }
@@ -374,7 +385,12 @@ pub fn check(request: &Request, object: &Value, live: Option<&Value>) -> Result<
     check_custom_type(request, object)?;
     let version = request.served()?;
     let mut causes = metadata::problems(request, object, live);
-    if let Some(schema) = &version.schema {
+    // Objects of built-in kinds have been decoded into their types: their schema says no more.
+    if let Some(schema) = version
+        .schema
+        .as_ref()
+        .filter(|_| !builtin::is_typed(&request.resource))
+    {
         causes.extend(if request.resource.behaviour == Behaviour::Policy {
             role::validate_schema(schema, object, live)
         } else {

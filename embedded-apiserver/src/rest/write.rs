@@ -75,6 +75,12 @@ async fn create_once(core: &Arc<Core>, request: &Request, mut object: Value, man
     role::confirm(core, request, &object, None)?;
     convert::check_conversion(&request.resource, &request.version, &request.resource.storage_version)?;
     prepare::generate_name(&mut object);
+    if let Some(why) = crate::builtin::refusal(&request.resource, &object) {
+        return Err(ApiError::forbidden(
+            request.subject(metadata_text(&object, "name")),
+            &why,
+        ));
+    }
     prepare::create(request, &mut object, manage)?;
     prepare::check(request, &object, None)?;
     let name = metadata_text(&object, "name").to_owned();

@@ -15,6 +15,8 @@ pub(super) fn drop_nulls(schema: &Schema, value: &mut Value, id: NodeId) {
     let node = &schema.nodes[id];
     match value {
         Value::Object(map) => map.retain(|key, child| match node.child(key) {
+            // In the maps of built-in kinds, a null is an empty value.
+            Some(_) if schema.built_in && child.is_null() && !node.properties.contains_key(key) => true,
             Some(id) => {
                 let below = &schema.nodes[id];
                 if unwanted_null(child, below) && below.default.is_none() {
