@@ -113,6 +113,25 @@ pub(super) fn secret(object: &Value, old: Option<&Value>, problems: &mut Problem
     }
 }
 
+/// What a client is warned of: a certificate or key that is none.
+pub(super) fn secret_warnings(object: &Value) -> Vec<String> {
+    if object["type"] != "kubernetes.io/tls" {
+        return Vec::new();
+    }
+    let is_pem = |key: &str| {
+        let bytes = STANDARD
+            .decode(object["data"][key].as_str().unwrap_or_default())
+            .unwrap_or_default();
+        String::from_utf8_lossy(&bytes).contains("-----BEGIN ")
+    };
+    [("tls.crt", "certificate"), ("tls.key", "key")]
+        .into_iter()
+        .find(|(key, _)| !is_pem(key))
+        .map(|(_, what)| format!("tls: failed to find any PEM data in {what} input"))
+        .into_iter()
+        .collect()
+}
+
 fn holds_json(place: &Place<'_>, problems: &mut Problems) {
     if !place.is_set() {
         problems.required(place, "");

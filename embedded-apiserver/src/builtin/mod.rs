@@ -168,6 +168,27 @@ fn set_template_generation(object: &mut Value, generation: i64) {
     }
 }
 
+/// Metadata as it is shown without its object: without what only conversions put there.
+pub(crate) fn bare_metadata(mut metadata: Value) -> Value {
+    if let Some(fields) = metadata.as_object_mut()
+        && let Some(annotations) = fields.get_mut("annotations").and_then(Value::as_object_mut)
+        && annotations.remove(TEMPLATE_GENERATION).is_some()
+        && annotations.is_empty()
+    {
+        fields.remove("annotations");
+    }
+    metadata
+}
+
+/// What a client is warned of that writes this object.
+pub(crate) fn warnings(resource: &Resource, object: &Value) -> Vec<String> {
+    if kind_of(resource) == "core.Secret" {
+        config::secret_warnings(object)
+    } else {
+        Vec::new()
+    }
+}
+
 /// The map at a field, made if missing.
 fn fields<'object>(object: &'object mut Value, field: &str) -> Option<&'object mut Map<String, Value>> {
     object

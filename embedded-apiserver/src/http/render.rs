@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::body::Body;
 use super::negotiate::{Accepted, Shape, Text};
+use crate::builtin;
 use crate::deep::{self, Carried};
 use crate::registry::Resource;
 use crate::rest::{Answer, ApiError, ListReply, Reply, Watch, WatchEvent, WatchKind};
@@ -163,7 +164,7 @@ fn partial(object: &Value, accepted: Accepted) -> Value {
     json!({
         "kind": "PartialObjectMetadata",
         "apiVersion": accepted.meta_version(),
-        "metadata": object.get("metadata").cloned().unwrap_or_else(|| json!({})),
+        "metadata": builtin::bare_metadata(object.get("metadata").cloned().unwrap_or_else(|| json!({}))),
     })
 }
 
@@ -174,6 +175,11 @@ fn render_table(form: Form<'_>, objects: &[Value]) -> Value {
         .map(|version| version.columns.clone());
     let columns = columns.as_deref().map(Vec::as_slice).unwrap_or_default();
     let mut table = table::render(columns, objects, Timestamp::now(), form.include_object);
+    for row in table["rows"].as_array_mut().into_iter().flatten() {
+        if row["object"]["kind"] == "PartialObjectMetadata" {
+            row["object"]["metadata"] = builtin::bare_metadata(row["object"]["metadata"].take());
+        }
+    }
     if form.accepted.beta {
         table["apiVersion"] = form.accepted.meta_version().into();
         for row in table["rows"].as_array_mut().into_iter().flatten() {

@@ -185,6 +185,9 @@ impl Typed<'_> {
                 difference.removed = self.everything(kind, old);
             }
             (Some(old), Some(new)) => {
+                // Beside a list or map with members, a null is one without.
+                let (no_old, no_new) = (blank_beside(old, new), blank_beside(new, old));
+                let (old, new) = (no_old.as_ref().unwrap_or(old), no_new.as_ref().unwrap_or(new));
                 let (old_shape, new_shape) = (self.shape(kind, old), self.shape(kind, new));
                 if old_shape == new_shape && old_shape != Shape::Leaf && !(is_empty(old) && is_empty(new)) {
                     if old_shape == Shape::Map {
@@ -590,6 +593,15 @@ fn printed_exactly(value: &Value) -> String {
             format!("map[string]interface {{}}{{{}}}", fields.join(", "))
         }
         other => other.to_string(),
+    }
+}
+
+/// What stands for a null beside a list or a map that has members.
+fn blank_beside(value: &Value, other: &Value) -> Option<Value> {
+    match other {
+        Value::Array(items) if value.is_null() && !items.is_empty() => Some(Value::Array(Vec::new())),
+        Value::Object(map) if value.is_null() && !map.is_empty() => Some(Value::Object(Map::new())),
+        _ => None,
     }
 }
 
