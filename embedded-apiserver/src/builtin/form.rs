@@ -173,7 +173,8 @@ fn is_left_out(field: &Field, value: &Value) -> bool {
         (_, Value::Null) => true,
         (Shape::Pointer(_) | Shape::Struct(_) | Shape::Quantity | Shape::IntOrString | Shape::Raw, _) => false,
         (_, Value::String(text)) => text.is_empty(),
-        (_, Value::Array(items)) => items.is_empty(),
+        // An empty list of managers is a wish: to own nothing any more.
+        (_, Value::Array(items)) => items.is_empty() && field.name != "managedFields",
         (_, Value::Object(map)) => map.is_empty(),
         (_, Value::Bool(flag)) => !flag,
         (_, Value::Number(number)) => number.as_i64() == Some(0),
