@@ -20,9 +20,9 @@ mod supported;
 mod tests;
 mod validate;
 
+pub use crate::deep::MAX_DEPTH;
 pub use cause::{Cause, aggregate};
 pub(crate) use cause::{go_json, go_quote};
-pub use crate::deep::MAX_DEPTH;
 pub use decode::{DecodeError, decode_strict, decode_strict_yaml, decode_typed};
 pub(crate) use node::{Additional, ListType, Node, NodeId, Types};
 pub(crate) use path::field_path;

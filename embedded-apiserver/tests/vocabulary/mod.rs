@@ -178,7 +178,9 @@ fn leaf() -> BoxedStrategy<Value> {
         Just(json!(u64::MAX)),
         Just(json!(1e308)),
         Just(json!(-0.5)),
-        any::<f64>().prop_filter("JSON has no others", |number| number.is_finite()).prop_map(|number| json!(number)),
+        any::<f64>()
+            .prop_filter("JSON has no others", |number| number.is_finite())
+            .prop_map(|number| json!(number)),
         text().prop_map(Value::from),
         text().prop_map(Value::from),
     ]

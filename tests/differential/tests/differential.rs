@@ -1,7 +1,13 @@
 //! Every case of `cases/` against both servers. `cargo test -p differential -- watch::` runs
 //! a part; `OUTRIGGER_DIFFERENTIAL_SHOW=1` prints what was asked and answered.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr
+)]
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
