@@ -98,7 +98,9 @@ pub(super) fn secret(object: &Value, old: Option<&Value>, problems: &mut Problem
         "kubernetes.io/basic-auth" => {
             let parts = [at("username"), at("password")];
             if !parts.iter().any(Place::is_set) {
-                parts.iter().for_each(|part| problems.required(part, ""));
+                for part in &parts {
+                    problems.required(part, "");
+                }
             }
         }
         "kubernetes.io/ssh-auth" => {

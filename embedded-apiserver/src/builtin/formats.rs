@@ -168,6 +168,14 @@ mod tests {
         assert!(dns_subdomain("a.b-c.1").is_empty());
         assert_eq!(dns_subdomain("a..b"), [SUBDOMAIN]);
         assert!(qualified_name("example.com/A_b.c").is_empty());
+        assert_eq!(dns_subdomain(&"A".repeat(254)).len(), 2);
+        assert_eq!(
+            qualified_name(""),
+            [
+                "name part must be non-empty".to_owned(),
+                format!("name part {QUALIFIED}")
+            ]
+        );
         assert_eq!(qualified_name("/a"), ["prefix part must be non-empty"]);
         assert_eq!(qualified_name("a/").len(), 2);
         assert!(qualified_name("a/b/c")[0].starts_with("a qualified name must consist"));

@@ -111,26 +111,17 @@ fn spec(spec: &Place<'_>, is_pod: bool, problems: &mut Problems) {
             problems.required(&resolver.field("nameservers"), wrong);
         }
     }
-    let checks: [(&str, fn(&str) -> Vec<String>); 5] = [
-        ("serviceAccountName", formats::dns_subdomain),
-        ("nodeName", formats::dns_subdomain),
-        ("", |_| Vec::new()),
-        ("hostname", formats::dns_label),
-        ("subdomain", formats::dns_label),
-    ];
-    for (field, check) in checks {
-        if field.is_empty() {
-            let deadline = spec.field("activeDeadlineSeconds");
-            if deadline.is_set() && !(1..=i64::from(i32::MAX)).contains(&deadline.number()) {
-                problems.invalid(&deadline, "must be between 1 and 2147483647, inclusive");
-            }
-            continue;
-        }
-        let place = spec.field(field);
-        if !place.text().is_empty() {
-            problems.all_invalid(&place, check(place.text()));
-        }
+    named(
+        spec,
+        &["serviceAccountName", "nodeName"],
+        formats::dns_subdomain,
+        problems,
+    );
+    let deadline = spec.field("activeDeadlineSeconds");
+    if deadline.is_set() && !(1..=i64::from(i32::MAX)).contains(&deadline.number()) {
+        problems.invalid(&deadline, "must be between 1 and 2147483647, inclusive");
     }
+    named(spec, &["hostname", "subdomain"], formats::dns_label, problems);
     tolerations(&spec.field("tolerations"), problems);
     for alias in spec.field("hostAliases").elements() {
         let address = alias.field("ip");
@@ -145,15 +136,25 @@ fn spec(spec: &Place<'_>, is_pod: bool, problems: &mut Problems) {
             problems.all_invalid(&name, formats::dns_subdomain(name.text()));
         }
     }
-    for field in ["priorityClassName", "runtimeClassName"] {
-        let name = spec.field(field);
-        if !name.text().is_empty() {
-            problems.all_invalid(&name, formats::dns_subdomain(name.text()));
-        }
-    }
+    named(
+        spec,
+        &["priorityClassName", "runtimeClassName"],
+        formats::dns_subdomain,
+        problems,
+    );
     let preemption = spec.field("preemptionPolicy");
     if preemption.is_set() {
         problems.required_one_of(&preemption, &["PreemptLowerPriority", "Never"]);
+    }
+}
+
+/// Fields that may be empty and are names otherwise.
+fn named(spec: &Place<'_>, fields: &[&str], check: fn(&str) -> Vec<String>, problems: &mut Problems) {
+    for field in fields {
+        let place = spec.field(field);
+        if !place.text().is_empty() {
+            problems.all_invalid(&place, check(place.text()));
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::check::{Place, Problems};
 use super::container::{descending, no_way_back};
 use super::formats;
+use super::quantity::Quantity;
 
 const HOST_PATHS: &[&str] = &[
     "",
@@ -84,7 +85,7 @@ fn source(volume: &Place<'_>, problems: &mut Problems) {
         match name {
             "emptyDir" => {
                 let limit = place.field("sizeLimit");
-                if limit.quantity().is_some_and(|limit| limit.is_negative()) {
+                if limit.quantity().is_some_and(Quantity::is_negative) {
                     problems.forbidden(&limit, "SizeLimit field must be a valid resource quantity");
                 }
             }

@@ -171,8 +171,12 @@ fn update_strategy(strategy: &Place<'_>, problems: &mut Problems) {
         "OnDelete" => {}
         "RollingUpdate" => {
             let bounds = [rolling.field("maxUnavailable"), rolling.field("maxSurge")];
-            bounds.iter().for_each(|bound| number_or_percent(bound, problems));
-            bounds.iter().for_each(|bound| at_most_all(bound, problems));
+            for bound in &bounds {
+                number_or_percent(bound, problems);
+            }
+            for bound in &bounds {
+                at_most_all(bound, problems);
+            }
             let [unavailable, surge] = bounds;
             let counts = |place: &Place<'_>| share(place).unwrap_or_else(|| place.number()) != 0;
             match (counts(&unavailable), counts(&surge)) {

@@ -7,13 +7,10 @@ use serde_json::{Map, Value};
 use super::Request;
 use super::error::cause;
 use super::object::{finalizers, generation, is_deleting, metadata_text};
+use crate::builtin::formats::{dns_label, dns_subdomain, label_value, qualified_name};
 use crate::registry::Behaviour;
 use crate::schema::{Cause, go_quote};
 
-const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-const SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-const QUALIFIED: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
-const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 /// The size of all annotations together, in bytes.
 const ANNOTATIONS_LIMIT: usize = 256 << 10;
 /// Finalizers that need no domain.
@@ -57,82 +54,6 @@ fn invalid(field: &str, value: &str, problem: &str) -> Cause {
         field,
         format!("Invalid value: {}: {problem}", go_quote(value)),
     )
-}
-
-fn is_between(text: &str, edge: fn(u8) -> bool, inner: fn(u8) -> bool) -> bool {
-    text.bytes().next().is_some_and(edge) && text.bytes().last().is_some_and(edge) && text.bytes().all(inner)
-}
-
-fn is_lower(letter: u8) -> bool {
-    letter.is_ascii_lowercase() || letter.is_ascii_digit()
-}
-
-fn is_label(text: &str) -> bool {
-    is_between(text, is_lower, |letter| is_lower(letter) || letter == b'-')
-}
-
-fn is_qualified(text: &str) -> bool {
-    is_between(
-        text,
-        |letter| letter.is_ascii_alphanumeric(),
-        |letter| letter.is_ascii_alphanumeric() || matches!(letter, b'-' | b'_' | b'.'),
-    )
-}
-
-fn too_long(text: &str, limit: usize) -> Option<String> {
-    (text.len() > limit).then(|| format!("must be no more than {limit} characters"))
-}
-
-fn dns_subdomain(text: &str) -> Vec<String> {
-    let wrong = (!text.split('.').all(is_label)).then(|| SUBDOMAIN.to_owned());
-    too_long(text, 253).into_iter().chain(wrong).collect()
-}
-
-fn dns_label(text: &str) -> Vec<String> {
-    let wrong = (!is_label(text)).then(|| {
-        // A subdomain that is no label has dots.
-        let dotted = text.split('.').all(is_label);
-        if dotted { "must not contain dots" } else { LABEL }.to_owned()
-    });
-    too_long(text, 63).into_iter().chain(wrong).collect()
-}
-
-pub fn qualified_name(text: &str) -> Vec<String> {
-    let mut problems = Vec::new();
-    let parts: Vec<&str> = text.split('/').collect();
-    let name = match parts.as_slice() {
-        [name] => name,
-        [prefix, name] => {
-            if prefix.is_empty() {
-                problems.push("prefix part must be non-empty".to_owned());
-            } else {
-                problems.extend(
-                    dns_subdomain(prefix)
-                        .into_iter()
-                        .map(|why| format!("prefix part {why}")),
-                );
-            }
-            name
-        }
-        _ => {
-            return vec![format!(
-                "a qualified name {QUALIFIED} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
-            )];
-        }
-    };
-    if name.is_empty() {
-        problems.push("name part must be non-empty".to_owned());
-    }
-    problems.extend(too_long(name, 63).map(|why| format!("name part {why}")));
-    if !is_qualified(name) {
-        problems.push(format!("name part {QUALIFIED}"));
-    }
-    problems
-}
-
-fn label_value(text: &str) -> Vec<String> {
-    let wrong = (!text.is_empty() && !is_qualified(text)).then(|| LABEL_VALUE.to_owned());
-    too_long(text, 63).into_iter().chain(wrong).collect()
 }
 
 /// What is wrong with a part of a path.
@@ -353,22 +274,8 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn names_are_judged_as_the_real_server_does() {
-        assert!(dns_subdomain("a.b-c").is_empty());
-        assert_eq!(dns_subdomain(&"A".repeat(254)).len(), 2);
-        assert_eq!(dns_label("a.b"), ["must not contain dots"]);
-        assert_eq!(dns_label("A"), [LABEL]);
+    fn parts_of_paths_are_judged_as_the_real_server_does() {
         assert_eq!(path_segment("a/b%"), ["may not contain '/'", "may not contain '%'"]);
-        assert_eq!(qualified_name("a/b/c").len(), 1);
-        assert_eq!(
-            qualified_name(""),
-            [
-                "name part must be non-empty".to_owned(),
-                format!("name part {QUALIFIED}")
-            ]
-        );
-        assert_eq!(qualified_name("/b"), ["prefix part must be non-empty"]);
-        assert!(label_value("").is_empty());
     }
 
     #[test]

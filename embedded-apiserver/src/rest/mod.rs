@@ -33,7 +33,7 @@ use serde_json::Value;
 pub use decode::unrecognized;
 pub use error::{ApiError, Subject, cause};
 pub use list::ListReply;
-pub(crate) use metadata::qualified_name;
+pub(crate) use crate::builtin::formats::qualified_name;
 pub use object::{metadata_text, now_text};
 pub use patch::FOR_CUSTOM as CUSTOM_PATCHES;
 pub use watch::{Watch, WatchEvent, WatchKind};

@@ -86,7 +86,7 @@ pub fn prepare_update(resource: &Resource, subresource: &str, old: &Value, objec
 /// What a client is told of an object that is accepted all the same.
 pub fn warnings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
     if resource.behaviour != Behaviour::CustomResourceDefinition {
-        return Vec::new();
+        return builtin::warnings(resource, object);
     }
     let before = old.map(validation::unknown_formats).unwrap_or_default();
     validation::unknown_formats(object)

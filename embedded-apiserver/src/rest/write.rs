@@ -26,8 +26,7 @@ pub async fn create(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Stri
         ));
     }
     warnings.extend(prepare::finalizer_warnings(request, &object, None));
-    let mut about = strategy::warnings(&request.resource, &object, None);
-    about.extend(crate::builtin::warnings(&request.resource, &object));
+    let about = strategy::warnings(&request.resource, &object, None);
     let created = create_object(core, request, object, true).await?;
     warnings.extend(about);
     Ok(created)
@@ -198,9 +197,6 @@ pub async fn update(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Stri
     })
     .await;
     warnings.append(&mut found);
-    if reply.is_ok() {
-        warnings.extend(crate::builtin::warnings(&request.resource, &object));
-    }
     reply
 }
 
