@@ -140,9 +140,11 @@ pub async fn play(server: &Server, names: &Names, case: &Case) -> anyhow::Result
             }
         }
     }
-    player
-        .simple(Method::DELETE, &format!("/api/v1/namespaces/{}", names.namespace), None)
-        .await?;
+    if !server.throwaway {
+        player
+            .simple(Method::DELETE, &format!("/api/v1/namespaces/{}", names.namespace), None)
+            .await?;
+    }
     outcome.map(|()| seen)
 }
 

@@ -29,6 +29,8 @@ pub struct Server {
     pub anonymous: kube::Client,
     /// Garbage is collected and namespaces end.
     pub controllers: bool,
+    /// It ends with the test: nobody has to clean up after a case, and no controller has to keep up with that.
+    pub throwaway: bool,
 }
 
 impl std::fmt::Debug for Server {
@@ -53,6 +55,7 @@ impl Server {
             admin,
             anonymous,
             controllers,
+            throwaway: true,
         })
     }
 }
@@ -120,7 +123,8 @@ impl Real {
         if let Some(path) = std::env::var_os(RUNNING).map(PathBuf::from) {
             let yaml = std::fs::read_to_string(&path)
                 .with_context(|| format!("{RUNNING} names {}, which cannot be read", path.display()))?;
-            let server = Server::from_kubeconfig("real", &yaml, true).await?;
+            let mut server = Server::from_kubeconfig("real", &yaml, true).await?;
+            server.throwaway = false;
             return Ok(Self {
                 server,
                 kubeconfig: path,
