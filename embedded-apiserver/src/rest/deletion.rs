@@ -163,7 +163,8 @@ fn decode(format: BodyFormat, body: &[u8]) -> Result<Value, ApiError> {
             text("apiVersion")
         )));
     }
-    let fields: [(&str, &str, fn(&Value) -> bool); 4] = [
+    type Fits = fn(&Value) -> bool;
+    let fields: [(&str, &str, Fits); 4] = [
         ("gracePeriodSeconds", "int64", Value::is_i64),
         ("orphanDependents", "bool", Value::is_boolean),
         ("propagationPolicy", "v1.DeletionPropagation", Value::is_string),

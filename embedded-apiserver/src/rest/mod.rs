@@ -30,10 +30,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::Value;
 
+pub(crate) use crate::builtin::formats::qualified_name;
 pub use decode::unrecognized;
 pub use error::{ApiError, Subject, cause};
 pub use list::ListReply;
-pub(crate) use crate::builtin::formats::qualified_name;
 pub use object::{metadata_text, now_text};
 pub use patch::FOR_CUSTOM as CUSTOM_PATCHES;
 pub use watch::{Watch, WatchEvent, WatchKind};

@@ -41,6 +41,7 @@ struct Within {
     /// The path of an enclosing list or map whose elements have no old counterpart.
     uncorrelatable: Option<String>,
     /// How often its values may occur, if that is known; nothing where rules are not looked at.
+    #[allow(clippy::option_option)] // three answers: not asked, not known, so often
     cardinality: Option<Option<u64>>,
 }
 

@@ -196,11 +196,8 @@ impl Place {
             }
             // kubectl takes what begins with a brace for JSON.
             let text = names.fill(text);
-            let start = if text.starts_with('{') && name.ends_with(".yaml") {
-                "---\n"
-            } else {
-                ""
-            };
+            let yaml = Path::new(name).extension().is_some_and(|extension| extension == "yaml");
+            let start = if text.starts_with('{') && yaml { "---\n" } else { "" };
             std::fs::write(path, format!("{start}{text}"))?;
         }
         std::fs::write(folder.join("kubeconfig"), self.kubeconfig(&names.namespace)?)?;

@@ -17,7 +17,7 @@ const MASKS: &[(&str, &str)] = &[
         "TIME",
     ),
     (r#"(resourceVersion"?: ?"?)\d+"#, "${1}REVISION"),
-    (r#"(Resource Version: +)\d+"#, "${1}REVISION"),
+    (r"(Resource Version: +)\d+", "${1}REVISION"),
     (r"https://127\.0\.0\.1:\d+", "https://SERVER"),
     (r"\beyJ[\w-]+\.[\w-]+\.[\w-]+", "TOKEN"),
     (r"(?m)(^| )(\d+[dhms])+( ago)?( |$)", "${1}AGE${4}"),

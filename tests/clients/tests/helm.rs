@@ -15,7 +15,7 @@ const NAMESPACE: &str = "apps";
 
 struct Helm<'stage> {
     stage: &'stage Stage,
-    helm: PathBuf,
+    program: PathBuf,
     kubectl: PathBuf,
 }
 
@@ -36,7 +36,7 @@ impl Helm<'_> {
     }
 
     async fn helm(&self, line: &str) -> String {
-        process::good(self.command(&self.helm, line), None).await.unwrap()
+        process::good(self.command(&self.program, line), None).await.unwrap()
     }
 
     async fn helm_json(&self, line: &str) -> Value {
@@ -85,7 +85,7 @@ async fn life_of_a_release(program: &str) {
     let mut stage = Stage::start(HistoryLimits::default()).await.unwrap();
     let it = Helm {
         stage: &stage,
-        helm: tools::program(program).unwrap(),
+        program: tools::program(program).unwrap(),
         kubectl: tools::program("kubectl").unwrap(),
     };
 

@@ -10,6 +10,7 @@
     clippy::print_stderr
 )]
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -131,7 +132,12 @@ impl Stage {
 fn show(case: &Case, seen: &[Seen]) {
     let mut text = format!("== {}\n", case.case);
     for seen in seen {
-        text += &format!("$ {}\n{}\n{}\n({})\n", seen.command, seen.out, seen.err, seen.code);
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "$ {}\n{}\n{}\n({})\n",
+            seen.command, seen.out, seen.err, seen.code
+        );
     }
     println!("{text}");
 }

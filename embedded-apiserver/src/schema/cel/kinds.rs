@@ -29,6 +29,7 @@ pub(super) enum Type {
     /// An object of the schema, by its place in [`Declared`].
     Object(usize),
     /// A type as a value.
+    #[allow(clippy::enum_variant_names)] // the language calls it so
     Type(Option<Rc<Type>>),
     /// To be found out.
     Parameter(String),

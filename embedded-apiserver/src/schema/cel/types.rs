@@ -61,7 +61,7 @@ fn pairs(Arguments(arguments): Arguments) -> Result<Cel, ExecutionError> {
         }
         Some(Cel::Map(map)) => {
             let mut entries: Vec<(&Key, &Cel)> = map.map.iter().collect();
-            entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+            entries.sort_by_key(|(key, _)| *key);
             let entries = entries.into_iter();
             Ok(Cel::List(Arc::new(
                 entries
