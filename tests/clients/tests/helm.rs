@@ -121,7 +121,7 @@ async fn life_of_a_release(program: &str) {
     assert_eq!(it.object("configmap/op-before").await["data"]["revision"], "2");
 
     // What the server refuses fails the upgrade, and is told.
-    let refused = it.command(&it.helm, "upgrade op chart --set color=blue,extra=false,replicas=2");
+    let refused = it.command(&it.program, "upgrade op chart --set color=blue,extra=false,replicas=2");
     let refused = process::output(refused, None).await.unwrap();
     let said = String::from_utf8_lossy(&refused.stderr);
     assert!(!refused.status.success() && said.contains("supported values"), "{said}");
