@@ -272,7 +272,11 @@ async fn large_and_deep_bodies_are_answered() {
                 let path = format!("{there}?fieldManager=deep");
                 let code = plane.answer(Method::PATCH, &path, media, body.clone()).await;
                 // Of an apply with wrong types the real server says 500, too.
-                let most = if media.starts_with("application/apply") { 500 } else { 499 };
+                let most = if media.starts_with("application/apply") {
+                    500
+                } else {
+                    499
+                };
                 assert!(code <= most, "{media} nested {depth} deep was answered {code}");
             }
             let code = plane
