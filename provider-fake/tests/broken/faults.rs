@@ -91,6 +91,27 @@ fn asks<M: prost::Message + Default + 'static>(
     })
 }
 
+/// Answers one method as if all were well where it is refused with this code.
+fn forgives(
+    name: &'static str,
+    caught_by: &'static str,
+    method: &'static str,
+    code: Code,
+    instead: impl prost::Message,
+) -> Broken {
+    let instead = Bytes::from(instead.encode_to_vec());
+    broken(name, caught_by, move |call| {
+        let instead = instead.clone();
+        async move {
+            let answer = call.forward().await;
+            if call.is(method) && answer.as_ref().is_err_and(|status| status.code() == code) {
+                return Ok(instead);
+            }
+            answer
+        }
+    })
+}
+
 /// Changes every error.
 fn errors(
     name: &'static str,
@@ -200,23 +221,14 @@ fn deletion() -> Vec<Broken> {
                 }
             },
         ),
-        broken(
+        forgives(
             "says GONE with credentials that are refused",
             "delete.bad-credentials",
-            |call| async move {
-                let answer = call.forward().await;
-                if call.is("DeleteMachine")
-                    && answer
-                        .as_ref()
-                        .is_err_and(|status| status.code() == Code::Unauthenticated)
-                {
-                    let gone = v1::DeleteMachineResponse {
-                        state: DeletionState::Gone.into(),
-                        ..Default::default()
-                    };
-                    return Ok(gone.encode_to_vec().into());
-                }
-                answer
+            "DeleteMachine",
+            Code::Unauthenticated,
+            v1::DeleteMachineResponse {
+                state: DeletionState::Gone.into(),
+                ..Default::default()
             },
         ),
         broken(
@@ -373,25 +385,16 @@ fn creation() -> Vec<Broken> {
                 rename_keys(&call, |_| restarted).forward().await
             },
         ),
-        broken(
+        forgives(
             "takes the same key for another spec",
             "create.key-conflict",
-            |call| async move {
-                let answer = call.forward().await;
-                if call.is("CreateMachine")
-                    && answer
-                        .as_ref()
-                        .is_err_and(|status| status.code() == Code::AlreadyExists)
-                {
-                    let status = v1::MachineStatus {
-                        provider_id: "fake:///zone-a/i-00000000000000000".to_owned(),
-                        ..Default::default()
-                    };
-                    return Ok(v1::CreateMachineResponse { status: Some(status) }
-                        .encode_to_vec()
-                        .into());
-                }
-                answer
+            "CreateMachine",
+            Code::AlreadyExists,
+            v1::CreateMachineResponse {
+                status: Some(v1::MachineStatus {
+                    provider_id: "fake:///zone-a/i-00000000000000000".to_owned(),
+                    ..Default::default()
+                }),
             },
         ),
         asks(
@@ -462,28 +465,20 @@ fn creation() -> Vec<Broken> {
                 }
             },
         ),
-        broken(
+        forgives(
             "replaces what it cannot change",
             "update.replace-required",
-            |call| async move {
-                let answer = call.forward().await;
-                if call.is("UpdateMachine")
-                    && answer
-                        .as_ref()
-                        .is_err_and(|status| status.code() == Code::FailedPrecondition)
-                {
-                    return Ok(v1::UpdateMachineResponse::default().encode_to_vec().into());
-                }
-                answer
-            },
+            "UpdateMachine",
+            Code::FailedPrecondition,
+            v1::UpdateMachineResponse::default(),
         ),
-        broken("says that it updated nothing", "update.not-there", |call| async move {
-            let answer = call.forward().await;
-            if call.is("UpdateMachine") && answer.as_ref().is_err_and(|status| status.code() == Code::NotFound) {
-                return Ok(v1::UpdateMachineResponse::default().encode_to_vec().into());
-            }
-            answer
-        }),
+        forgives(
+            "says that it updated nothing",
+            "update.not-there",
+            "UpdateMachine",
+            Code::NotFound,
+            v1::UpdateMachineResponse::default(),
+        ),
     ]
 }
 
@@ -523,23 +518,14 @@ fn reading() -> Vec<Broken> {
                 answer
             },
         ),
-        broken(
+        forgives(
             "takes refused credentials for absence",
             "exists.bad-credentials",
-            |call| async move {
-                let answer = call.forward().await;
-                if call.is("MachineExists")
-                    && answer
-                        .as_ref()
-                        .is_err_and(|status| status.code() == Code::Unauthenticated)
-                {
-                    let absent = v1::MachineExistsResponse {
-                        presence: Presence::Absent.into(),
-                        status: None,
-                    };
-                    return Ok(absent.encode_to_vec().into());
-                }
-                answer
+            "MachineExists",
+            Code::Unauthenticated,
+            v1::MachineExistsResponse {
+                presence: Presence::Absent.into(),
+                status: None,
             },
         ),
         answers(

@@ -175,10 +175,9 @@ async fn main_with(flags: Flags) -> anyhow::Result<u8> {
 }
 
 fn dry_run(flags: &Flags) {
-    let chosen = rules::all().into_iter().filter(|rule| {
-        let within = |parts: &[String]| parts.iter().any(|part| rule.id.contains(part.as_str()));
-        (flags.focus.is_empty() || within(&flags.focus)) && !within(&flags.skip)
-    });
+    let chosen = rules::all()
+        .into_iter()
+        .filter(|rule| runner::chooses(rule, &flags.focus, &flags.skip));
     let (mut tests, mut most) = (0, 0);
     for rule in chosen {
         tests += 1;

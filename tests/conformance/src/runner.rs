@@ -2,7 +2,7 @@
 //! be alone, then what judges the whole run; at the end everything that was made is swept,
 //! after an interruption too.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 use std::time::{Duration, Instant};
@@ -76,51 +76,25 @@ impl Options {
             progress: None,
         }
     }
+}
 
-    /// Whether `--focus` and `--skip` let this rule run.
-    pub fn chooses(&self, rule: &Rule) -> bool {
-        let within = |parts: &[String]| parts.iter().any(|part| rule.id.contains(part.as_str()));
-        (self.focus.is_empty() || within(&self.focus)) && !within(&self.skip)
-    }
+/// Whether `--focus` and `--skip` let this rule run.
+pub fn chooses(rule: &Rule, focus: &[String], skip: &[String]) -> bool {
+    let within = |parts: &[String]| parts.iter().any(|part| rule.id.contains(part.as_str()));
+    (focus.is_empty() || within(focus)) && !within(skip)
 }
 
 /// Runs the suite. An error means that nothing can be said of the provider: it is not
 /// there, or the config cannot be used.
 pub async fn run(options: Options) -> anyhow::Result<Report> {
     let began = Instant::now();
-    let connection = dial::connect(&options.endpoint, options.tls.as_ref()).await?;
     let run = format!("{:06x}", rand::random::<u32>() & 0xff_ffff);
-    let ledger_path = options
+    let ledger = options
         .ledger
         .clone()
         .unwrap_or_else(|| std::env::temp_dir().join(format!("actuator-conformance-{run}.ledger")));
-    let shared = Arc::new(Shared {
-        secrets: RwLock::default(),
-        noticed: Mutex::default(),
-        ledger: Ledger::open(&ledger_path)?,
-        timings: RwLock::default(),
-    });
-    let calls = Calls::new(connection, shared.clone());
-    let info = calls
-        .call(v1::GetInfoRequest {})
-        .await
-        .map_err(|status| anyhow::anyhow!("{}", crate::calls::show_status(&status)))
-        .context("GetInfo failed, so nothing else can be asked")?;
-    *shared.timings.write() = info.timings.unwrap_or_default();
-    let plan = plan(run, &options.config, info, &mut shared.secrets.write())?;
-    let restart = match (&options.restart, &options.config.restart) {
-        (Some(hook), _) => Some(hook.clone()),
-        (None, Some(restart)) => Some(Hook::command(restart)?),
-        (None, None) => None,
-    };
-    let suite = Arc::new(Suite {
-        plan,
-        endpoint: options.endpoint.clone(),
-        tls: options.tls.clone(),
-        restart,
-        cluster: OnceCell::new(),
-        epoch: AtomicI64::new(1),
-    });
+    let Context { suite, calls } = meet(&options, run, &ledger).await?;
+    let shared = calls.shared().clone();
     let runner = Runner {
         budget: Budget::new(&options.config.budget, options.config.machine.cost),
         suite,
@@ -166,35 +140,47 @@ pub async fn sweep(options: Options) -> anyhow::Result<Vec<String>> {
         .clone()
         .context("--sweep needs the ledger of the run that it cleans up after")?;
     ensure!(path.exists(), "there is no ledger at {}", path.display());
+    let context = meet(&options, "sweep".to_owned(), &path).await?;
+    let mut left = Vec::new();
+    for entry in context.calls.shared().ledger.open_entries() {
+        if let Err(stop) = context.sweep(&entry).await {
+            left.push(format!("{:?} {} ({}): {stop:?}", entry.kind, entry.key, entry.name));
+        }
+    }
+    Ok(left)
+}
+
+/// Dials, asks what the provider is, and lays out what a run works with.
+async fn meet(options: &Options, run: String, ledger: &Path) -> anyhow::Result<Context> {
     let connection = dial::connect(&options.endpoint, options.tls.as_ref()).await?;
     let shared = Arc::new(Shared {
         secrets: RwLock::default(),
         noticed: Mutex::default(),
-        ledger: Ledger::open(&path)?,
+        ledger: Ledger::open(ledger)?,
         timings: RwLock::default(),
     });
     let calls = Calls::new(connection, shared.clone());
     let info = calls
         .call(v1::GetInfoRequest {})
         .await
-        .map_err(|status| anyhow::anyhow!("GetInfo failed: {}", crate::calls::show_status(&status)))?;
-    let plan = plan("sweep".to_owned(), &options.config, info, &mut shared.secrets.write())?;
+        .map_err(|status| anyhow::anyhow!("{}", crate::calls::show_status(&status)))
+        .context("GetInfo failed, so nothing else can be asked")?;
+    *shared.timings.write() = info.timings.unwrap_or_default();
+    let plan = plan(run, &options.config, info, &mut shared.secrets.write())?;
+    let restart = match (&options.restart, &options.config.restart) {
+        (Some(hook), _) => Some(hook.clone()),
+        (None, Some(restart)) => Some(Hook::command(restart)?),
+        (None, None) => None,
+    };
     let suite = Arc::new(Suite {
         plan,
-        endpoint: options.endpoint,
-        tls: options.tls,
-        restart: None,
+        endpoint: options.endpoint.clone(),
+        tls: options.tls.clone(),
+        restart,
         cluster: OnceCell::new(),
         epoch: AtomicI64::new(1),
     });
-    let context = Context { suite, calls };
-    let mut left = Vec::new();
-    for entry in shared.ledger.open_entries() {
-        if let Err(stop) = context.sweep(&entry).await {
-            left.push(format!("{:?} {} ({}): {stop:?}", entry.kind, entry.key, entry.name));
-        }
-    }
-    Ok(left)
+    Ok(Context { suite, calls })
 }
 
 fn plan(run: String, config: &Config, info: v1::GetInfoResponse, secrets: &mut Secrets) -> anyhow::Result<Plan> {
@@ -241,7 +227,7 @@ impl Runner {
         let mut chosen = Vec::new();
         for (index, rule) in every.into_iter().enumerate() {
             let not_run = match rule.tier {
-                _ if !self.options.chooses(&rule) => Some(Ended::LeftOut),
+                _ if !chooses(&rule, &self.options.focus, &self.options.skip) => Some(Ended::LeftOut),
                 Tier::Capability(capability) if !capability.advertised(&capabilities) => Some(Ended::NotAdvertised),
                 _ => None,
             };

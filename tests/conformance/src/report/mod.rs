@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::calls::Exchange;
-use crate::rule::{Capability, Rule, Severity, Stop, Tier};
+use crate::rule::{Capability, Rule, Stop, Tier};
 
 /// How one test ended.
 #[derive(Debug, Clone, Serialize)]
@@ -272,22 +272,10 @@ pub fn missing(capabilities: &actuator_proto::v1::Capabilities) -> Vec<String> {
         .collect()
 }
 
-/// The worst severity among failures; for exit messages.
-pub fn worst(outcomes: &[Outcome]) -> Option<&str> {
-    [Severity::Critical, Severity::Major, Severity::Minor]
-        .into_iter()
-        .find_map(|severity| {
-            let name = severity.to_string();
-            outcomes
-                .iter()
-                .find(|outcome| outcome.ended == Ended::Failed && outcome.severity == name)
-                .map(|outcome| outcome.severity.as_str())
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rule::Severity;
 
     fn outcome(tier: Tier, ended: Ended) -> Outcome {
         let mut rule = Rule::required("a.b", Severity::Major, "It holds.", |_| async { Ok(()) });
