@@ -514,6 +514,16 @@ impl<Status: ProviderStatus> Observation<Status> {
             .find(|trouble| trouble.operation.call.is_like(call))
     }
 
+    /// Whether Exists is being asked, or will be at once, because nobody knows what a
+    /// mutation did: until it is answered there is nothing to say of its failure.
+    pub(crate) fn is_looking_into(&self, basis: &Basis, now: Timestamp) -> bool {
+        let asks = match &self.in_flight {
+            Some(in_flight) => in_flight.operation.call == Call::Exists,
+            None => self.gate(&Call::Exists, basis, now) == Gate::Open,
+        };
+        self.doubt && asks
+    }
+
     /// Whether `call` may be sent on this basis.
     pub(crate) fn gate(&self, call: &Call, basis: &Basis, now: Timestamp) -> Gate {
         let mut until = self.not_before.filter(|not_before| *not_before > now);
@@ -557,14 +567,10 @@ impl Trouble {
             }
             Outcome::StepDown => Gate::Held,
             // What contradicts itself may be looked at, never changed.
+            // Like any hold, it ends when spec, credentials or provider change.
+            Outcome::Escalate if !unchanged => Gate::Open,
             Outcome::Escalate if *call == Call::Exists => again(PATIENCE),
-            Outcome::Escalate => {
-                if unchanged {
-                    Gate::Held
-                } else {
-                    Gate::Open
-                }
-            }
+            Outcome::Escalate => Gate::Held,
             _ if !own => Gate::Open,
             Outcome::Retry { after } | Outcome::Wait { after } | Outcome::Resolve { after } => again(*after),
             Outcome::NotSent { look_again } => {
@@ -580,8 +586,8 @@ impl Trouble {
             Outcome::RefreshCredentials => held(Some(PATIENCE)),
             Outcome::ReplaceByOwner => held(None),
             Outcome::Fallback => held(Some(PATIENCE)),
-            // In another place at once; in the same place, see `exhausted`.
-            Outcome::TryElsewhere { .. } if matches!(call, Call::Create { .. }) => Gate::Open,
+            // In another place at once; see also `exhausted`.
+            Outcome::TryElsewhere { .. } if *call != self.operation.call => Gate::Open,
             Outcome::TryElsewhere { after } => again(*after),
         }
     }

@@ -234,7 +234,11 @@ fn present(case: &Case<'_>, status: &v1::ClusterStatus, told: Timestamp) -> Plan
     {
         case.add_unknown(&mut shown, &trouble.failure);
     }
+    let refused = !current && add_update_trouble(case, &mut shown);
     let mut plan = next_call(case, status, shown, current, told);
+    if refused {
+        plan = plan.with_failure_event(case, CONDITION_PROVIDER_CONFIG_VALID, "FailedUpdate", "Update");
+    }
     let first = case.before.provider_id.is_none() && plan.status.provider_id.is_some();
     if first {
         let message = format!(
@@ -244,6 +248,28 @@ fn present(case: &Case<'_>, status: &v1::ClusterStatus, told: Timestamp) -> Plan
         plan.events.push(Event::normal("SuccessfulCreate", "Create", message));
     }
     plan
+}
+
+/// Says why the new spec was not reached, where a person has to know; whatever is done
+/// next. Returns whether it was said.
+fn add_update_trouble(case: &Case<'_>, shown: &mut ClusterStatus) -> bool {
+    let Some(trouble) = case.view.observation.trouble(&Call::Update) else {
+        return false;
+    };
+    let failure = &trouble.failure;
+    let quiet = failure.is_transient() && case.may_complain(Some(trouble.since), TROUBLE_QUIET).is_err()
+        || case.view.observation.is_looking_into(&case.basis, case.now);
+    if quiet || trouble.operation.basis.digest != case.basis.digest {
+        return false;
+    }
+    // What is there works on; only the new spec is not reached.
+    let reason = match failure.outcome {
+        Outcome::ReplaceByOwner => "ReplaceRequired".to_owned(),
+        _ => failure.condition_reason(),
+    };
+    let sentence = format!("the new spec cannot be applied: {}", failure.sentence());
+    case.add_refused(shown, &reason, &sentence);
+    true
 }
 
 fn next_call(
@@ -335,28 +361,6 @@ fn update(case: &Case<'_>, mut shown: ClusterStatus) -> Plan {
         None if !has_no_verdicts(case) => Call::Validate,
         Some(Verdict::Valid) | None => Call::Update,
     };
-    if let Some(trouble) = case.view.observation.trouble(&Call::Update)
-        && trouble.operation.basis.digest == case.basis.digest
-        && (!trouble.failure.is_transient() || case.may_complain(Some(trouble.since), TROUBLE_QUIET).is_ok())
-    {
-        let failure = &trouble.failure;
-        // What is there works on; only the new spec is not reached.
-        let reason = match failure.outcome {
-            Outcome::ReplaceByOwner => "ReplaceRequired".to_owned(),
-            _ => failure.condition_reason(),
-        };
-        case.add_refused(
-            &mut shown,
-            &reason,
-            &format!("the new spec cannot be applied: {}", failure.sentence()),
-        );
-        return try_call(case, shown, call, "brings the infrastructure to its spec").with_failure_event(
-            case,
-            CONDITION_PROVIDER_CONFIG_VALID,
-            "FailedUpdate",
-            "Update",
-        );
-    }
     try_call(case, shown, call, "brings the infrastructure to its spec")
 }
 

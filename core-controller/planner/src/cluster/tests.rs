@@ -13,6 +13,8 @@ use crate::operation::{Basis, Call, Failure, Member};
 use crate::provider::{Link, Timings};
 use crate::request;
 
+mod trouble;
+
 const NOW: i64 = 2_000;
 
 fn at(second: i64) -> Timestamp {

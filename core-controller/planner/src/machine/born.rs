@@ -129,6 +129,11 @@ fn present(case: &Case<'_>, status: &v1::MachineStatus, told: Timestamp, hint: b
         ));
     }
     let terminal = plan.status.phase == Some(MachinePhase::Failed);
+    let last = plan.status.last_operation.as_ref();
+    if !terminal && last.is_some_and(|operation| operation.type_ == "Update") {
+        // Whatever is done next: the status says so now, and never again as news.
+        plan = plan.with_failure_event(case, "FailedUpdate", "Update");
+    }
     if terminal && observation.in_flight().is_none() {
         let reason = plan.status.failure_message.clone().unwrap_or_default();
         plan.action = None;
@@ -223,6 +228,7 @@ fn step(
     if *standing == Standing::Behind
         && let Some(trouble) = update_trouble
         && trouble.operation.basis.digest == case.basis.digest
+        && !observation.is_looking_into(&case.basis, case.now)
         && (!trouble.failure.is_transient() || case.may_complain(Some(trouble.since), TROUBLE_QUIET).is_ok())
     {
         case.add_update_trouble(&mut shown, trouble);
@@ -282,7 +288,6 @@ fn update(
         Some(Verdict::Invalid(sentence)) => {
             case.add_refused_update(&mut shown, sentence);
             let plan = case.wait(shown, format!("the provider refuses the new config: {sentence}"));
-            let plan = plan.with_failure_event(case, "FailedUpdate", "Update");
             return look_when_due(case, plan, provider, status, &Standing::Behind, told);
         }
         Some(Verdict::Asking) => {
@@ -293,16 +298,13 @@ fn update(
         Some(Verdict::Valid) | None => Call::Update,
     };
     match case.call(shown, call.clone(), "brings the machine to its spec in place") {
-        Ok(plan) => plan.with_failure_event(case, "FailedUpdate", "Update"),
+        Ok(plan) => plan,
         Err((shown, gate)) => {
             let reason = case.trouble_with(&call).map_or_else(
                 || "waits before it asks again".to_owned(),
                 |trouble| trouble.failure.sentence(),
             );
-            let mut plan = case
-                .wait(shown, reason)
-                .with_failure_event(case, "FailedUpdate", "Update")
-                .at_gate(case.now, &gate);
+            let mut plan = case.wait(shown, reason).at_gate(case.now, &gate);
             if let Some(trouble) = case.view.observation.trouble(&call)
                 && let Err(then) = case.may_complain(Some(trouble.since), TROUBLE_QUIET)
             {

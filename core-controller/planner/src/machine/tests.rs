@@ -15,6 +15,8 @@ use crate::operation::{Basis, Call, Failure, Violation};
 use crate::provider::Link;
 use crate::request;
 
+mod trouble;
+
 const NOW: i64 = 2_000;
 
 /// All that a view borrows.

@@ -199,20 +199,18 @@ fn create(case: &Case<'_>) -> Plan {
             case.wait(status, format!("there is no room where it was tried; next in {domain}"))
         }
         Placement::NoRoomBefore(when) => {
-            let sentence = case
-                .view
-                .observation
-                .trouble(&Call::Create { failure_domain: None })
-                .map_or_else(
-                    || "there is no room for the machine in any failure domain that is allowed".to_owned(),
-                    |trouble| trouble.failure.sentence(),
-                );
-            case.wait(
-                case.status_waiting("InsufficientCapacity", sentence.clone(), true),
-                sentence,
-            )
-            .with_failure_event(case, "FailedCreate", "Create")
-            .no_later_than(case.now, when)
+            let create = Call::Create { failure_domain: None };
+            let (status, sentence) = if case.view.observation.trouble(&create).is_some() {
+                let (status, sentence, _) = case.status_in_trouble(&create);
+                (status, sentence)
+            } else {
+                let sentence = "there is no room for the machine in any failure domain that is allowed".to_owned();
+                let status = case.status_waiting("InsufficientCapacity", sentence.clone(), true);
+                (status, sentence)
+            };
+            case.wait(status, sentence)
+                .with_failure_event(case, "FailedCreate", "Create")
+                .no_later_than(case.now, when)
         }
     }
 }
