@@ -10,6 +10,7 @@ pub mod digest;
 pub mod errors;
 pub mod key;
 pub mod limits;
+pub mod secrets;
 
 /// `actuator.v1`, the stable protocol.
 #[allow(missing_docs, clippy::all, clippy::pedantic, unused_qualifications)]

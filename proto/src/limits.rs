@@ -55,14 +55,36 @@ pub const BOOKMARK_INTERVAL: Duration = Duration::from_secs(30);
 /// How often a changing resource is asked for, unless the provider says.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Cuts `text` to at most `max_bytes` at a character boundary, and strips control
-/// characters other than newline and tab: strings of the other side are untrusted.
+/// Whether a character may stand in a text of the other side: no control characters, and
+/// none that turn the direction of writing or cannot be seen, which make a text look like
+/// another one. Newline and tab may.
+pub fn is_harmless(character: char) -> bool {
+    match character {
+        '\n' | '\t' => true,
+        '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{61c}' | '\u{feff}' => false,
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => false,
+        other => !other.is_control(),
+    }
+}
+
+/// Cuts `text` to at most `max_bytes` at a character boundary, and strips what is not
+/// harmless: strings of the other side are untrusted.
 pub fn bounded_text(text: &str, max_bytes: usize) -> String {
-    let mut bounded = String::with_capacity(text.len().min(max_bytes));
-    for character in text.chars() {
-        if character.is_control() && character != '\n' && character != '\t' {
-            continue;
-        }
+    bounded(text.chars(), max_bytes)
+}
+
+/// The same as one line, so that no text can look like several lines of a log.
+pub fn bounded_line(text: &str, max_bytes: usize) -> String {
+    let space = |character| match character {
+        '\n' | '\t' => ' ',
+        other => other,
+    };
+    bounded(text.chars().map(space), max_bytes)
+}
+
+fn bounded(characters: impl Iterator<Item = char>, max_bytes: usize) -> String {
+    let mut bounded = String::new();
+    for character in characters.filter(|character| is_harmless(*character)) {
         if bounded.len() + character.len_utf8() > max_bytes {
             break;
         }
@@ -77,12 +99,25 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn what_turns_the_direction_of_writing_is_stripped() {
+        assert_eq!(bounded_text("a\u{202e}b\u{2066}c\u{feff}\u{9b}d\ne", 64), "abcd\ne");
+        assert_eq!(bounded_line("a\r\nb\tc", 64), "a b c");
+    }
+
     proptest! {
         #[test]
         fn bounded_text_is_short_and_clean(text in ".*", max in 0usize..64) {
             let bounded = bounded_text(&text, max);
             prop_assert!(bounded.len() <= max);
             prop_assert!(!bounded.chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
+        }
+
+        #[test]
+        fn a_bounded_line_is_one_line(text in ".*", max in 0usize..64) {
+            let line = bounded_line(&text, max);
+            prop_assert!(line.len() <= max);
+            prop_assert!(line.chars().all(|c| is_harmless(c) && c != '\n' && c != '\t'));
         }
 
         #[test]

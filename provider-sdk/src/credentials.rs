@@ -108,11 +108,6 @@ impl Credentials {
             .try_for_each(|key| self.bytes(&key.name).map(|_| ()))
     }
 
-    /// Every value, for masking it where it must not appear.
-    pub(crate) fn values(&self) -> impl Iterator<Item = &[u8]> {
-        self.entries().into_iter().flatten().map(|(_, value)| value.as_slice())
-    }
-
     fn entries(&self) -> Option<&BTreeMap<String, Vec<u8>>> {
         match &self.0 {
             Source::Data(entries) => Some(entries),

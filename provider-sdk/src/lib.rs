@@ -20,7 +20,6 @@ mod outgoing;
 mod program;
 mod provider;
 mod request;
-mod secrets;
 mod serve;
 mod service;
 mod telemetry;

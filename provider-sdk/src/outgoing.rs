@@ -12,7 +12,7 @@ use actuator_proto::v1::{self, Effect, ErrorReason};
 use prost::Message;
 
 use crate::answer::{Deletion, Diagnostic, Page};
-use crate::secrets::Secrets;
+use actuator_proto::secrets::Secrets;
 
 /// The most entries of any list within one status.
 const MAX_ENTRIES: usize = 1000;
@@ -275,13 +275,11 @@ pub(crate) fn wire_duration(duration: Duration) -> Option<prost_types::Duration>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::credentials::Credentials;
 
     fn bounds() -> Bounds {
-        let credentials = Credentials::from_entries([("token".to_owned(), b"s3cr3t-sentinel".to_vec())]);
         Bounds {
             prefix: "fake:///".into(),
-            secrets: Secrets::of(&credentials),
+            secrets: Secrets::of([&b"s3cr3t-sentinel"[..]]),
             effect: Effect::Unknown,
         }
     }

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actuator_proto::limits::{KEEP_ALIVE_INTERVAL, MAX_STRING_BYTES, bounded_text};
+use actuator_proto::limits::{KEEP_ALIVE_INTERVAL, MAX_STRING_BYTES, bounded_line};
 use http::Uri;
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
@@ -109,7 +109,7 @@ fn chain(error: &dyn std::error::Error) -> String {
         words = format!("{words}: {error}");
         source = error.source();
     }
-    bounded_text(&words, MAX_STRING_BYTES)
+    bounded_line(&words, MAX_STRING_BYTES)
 }
 
 impl tower::Service<http::Request<Body>> for Connection {

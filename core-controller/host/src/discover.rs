@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use actuator_proto::discovery::v1::{GetProtocolsRequest, GetProtocolsResponse};
-use actuator_proto::limits::{MAX_BOOTSTRAP_BYTES, MAX_PAGE_ITEMS, MAX_STRING_BYTES, MAX_TEXT_BYTES, bounded_text};
+use actuator_proto::limits::{MAX_BOOTSTRAP_BYTES, MAX_PAGE_ITEMS, MAX_STRING_BYTES, MAX_TEXT_BYTES, bounded_line};
 use actuator_proto::v1::{self, GetInfoRequest, GetInfoResponse, ProbeRequest, ProbeResponse, Readiness};
 use http::uri::PathAndQuery;
 use prost::Message;
@@ -82,7 +82,7 @@ where
 }
 
 fn trouble(connection: &Connection, call: &str, status: &Status) -> Trouble {
-    let said = bounded_text(status.message(), MAX_STRING_BYTES);
+    let said = bounded_line(status.message(), MAX_STRING_BYTES);
     if status.code() == Code::Unimplemented {
         return Trouble::Incompatible(format!(
             "what serves there does not have {call} ({said}); it is no provider, or one that is not complete"
@@ -98,7 +98,7 @@ fn choose(name: &str, protocols: &GetProtocolsResponse) -> Result<&'static str, 
     if protocols.name != name {
         return Err(format!(
             "the endpoint is named {name:?} and the provider that serves there {:?}; correct the name or the endpoint",
-            bounded_text(&protocols.name, MAX_STRING_BYTES)
+            bounded_line(&protocols.name, MAX_STRING_BYTES)
         ));
     }
     if protocols.protocols.len() > MAX_LISTED {
@@ -122,7 +122,7 @@ fn read(protocol: &str, protocols: GetProtocolsResponse, info: GetInfoResponse) 
             "GetProtocols and GetInfo tell different names or instance ids; the provider has to be mended".to_owned(),
         );
     }
-    let short = |text: &str| bounded_text(text, MAX_STRING_BYTES);
+    let short = |text: &str| bounded_line(text, MAX_STRING_BYTES);
     let bootstrap_formats = info
         .bootstrap_formats()
         .filter(|format| *format != v1::BootstrapFormat::Unspecified)
@@ -160,7 +160,7 @@ fn read(protocol: &str, protocols: GetProtocolsResponse, info: GetInfoResponse) 
             .map(|key| ProviderCredentialKey {
                 name: short(&key.name),
                 optional: key.optional,
-                description: bounded_text(&key.description, MAX_TEXT_BYTES),
+                description: bounded_line(&key.description, MAX_TEXT_BYTES),
             })
             .collect(),
         provider_id_prefix: short(&info.provider_id_prefix),
@@ -233,9 +233,9 @@ fn read_probe(probe: ProbeResponse, health: Option<HealthCheckResponse>) -> Prob
         .iter()
         .take(MAX_LISTED)
         .map(|check| Check {
-            name: bounded_text(&check.name, MAX_STRING_BYTES),
+            name: bounded_line(&check.name, MAX_STRING_BYTES),
             healthy: check.healthy,
-            message: bounded_text(&check.message, MAX_TEXT_BYTES),
+            message: bounded_line(&check.message, MAX_TEXT_BYTES),
         })
         .collect();
     if health.is_some_and(|health| health.status() == ServingStatus::NotServing) {

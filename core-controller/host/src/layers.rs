@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use actuator_proto::errors::Recovery;
+use actuator_proto::secrets::Secrets;
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http::uri::PathAndQuery;
 use tonic::client::Grpc;
@@ -41,17 +42,20 @@ pub(crate) struct Call {
     pub(crate) credential: CredentialId,
     /// The encoded request. It may hold secrets: never printed.
     body: Bytes,
+    /// What may not come back.
+    secrets: Secrets,
     session: Option<Arc<Session>>,
     deadline: Option<Instant>,
 }
 
 impl Call {
-    pub(crate) fn new(shared: Arc<Shared>, rpc: Rpc, credential: CredentialId, body: Bytes) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, rpc: Rpc, credential: CredentialId, body: Bytes, secrets: Secrets) -> Self {
         Self {
             shared,
             rpc,
             credential,
             body,
+            secrets,
             session: None,
             deadline: None,
         }
@@ -392,12 +396,18 @@ async fn send(call: Call) -> Outcome {
         return Err(error);
     }
     let answer = send_on(session, grpc, call.rpc, call.body, remaining).await;
+    let secrets = &call.secrets;
     answer
         .map(|body| Reply {
-            body,
+            body: if secrets.is_empty() {
+                body
+            } else {
+                secrets.masked(&body).into()
+            },
             connection: session.connection,
         })
         .map_err(|status| {
+            let status = secrets.mask_status(status);
             let mut error = CallError::from_status(&call.shared.name, call.rpc, &status);
             error.connection = Some(session.connection);
             error

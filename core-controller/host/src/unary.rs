@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use actuator_proto::secrets::Secrets;
 use actuator_proto::v1;
 use prost::Message;
 use tower::{Layer as _, ServiceExt as _};
@@ -30,10 +31,24 @@ pub(crate) trait Unary: Message + Send + Sync + 'static {
     fn subject(&self) -> Option<Subject<'_>> {
         None
     }
+    /// What it tells in confidence.
+    fn secrets(&self) -> Secrets;
 }
 
 /// Makes a call.
 pub(crate) async fn call<R: Unary>(
+    shared: &Arc<Shared>,
+    credential: &CredentialId,
+    request: R,
+) -> Result<R::Response, CallError> {
+    let outcome = exchange(shared, credential, request).await;
+    outcome.map_err(|error| CallError {
+        max_wait: shared.host.times.max_wait,
+        ..error
+    })
+}
+
+async fn exchange<R: Unary>(
     shared: &Arc<Shared>,
     credential: &CredentialId,
     request: R,
@@ -47,7 +62,8 @@ pub(crate) async fn call<R: Unary>(
         );
         return Err(CallError::too_large(&shared.name, rpc, &message));
     }
-    let call = Call::new(shared.clone(), rpc, credential.clone(), request.encode_to_vec().into());
+    let (body, secrets) = (request.encode_to_vec().into(), request.secrets());
+    let call = Call::new(shared.clone(), rpc, credential.clone(), body, secrets);
     let reply = layers::stack().layer(layers::Sender).oneshot(call).await?;
     let mut response = R::Response::decode(reply.body)
         .map_err(|error| CallError::defect(&shared.name, rpc, &format!("the answer does not decode: {error}")))?;
@@ -85,7 +101,7 @@ fn check<R: Unary>(shared: &Shared, request: &R, response: &mut R::Response) -> 
 }
 
 macro_rules! mutations {
-    ($($request:ident => $response:ident, $rpc:ident, $reference:tt;)*) => {$(
+    ($($request:ident => $response:ident, $rpc:ident, $reference:tt, $secrets:tt;)*) => {$(
         impl Unary for v1::$request {
             type Response = v1::$response;
             fn rpc(&self) -> Rpc {
@@ -93,6 +109,9 @@ macro_rules! mutations {
             }
             fn subject(&self) -> Option<Subject<'_>> {
                 mutations!(@subject self, $reference)
+            }
+            fn secrets(&self) -> Secrets {
+                mutations!(@secrets self, $secrets)
             }
         }
     )*};
@@ -108,22 +127,31 @@ macro_rules! mutations {
     (@subject $self:ident, none) => {
         None
     };
+    (@secrets $self:ident, credentials) => {
+        Secrets::of_request($self.credentials.as_ref(), None)
+    };
+    (@secrets $self:ident, bootstrap) => {
+        Secrets::of_request($self.credentials.as_ref(), $self.bootstrap.as_ref())
+    };
+    (@secrets $self:ident, none) => {
+        Secrets::default()
+    };
 }
 
 mutations! {
-    CreateMachineRequest => CreateMachineResponse, CreateMachine, create;
-    UpdateMachineRequest => UpdateMachineResponse, UpdateMachine, reference;
-    DeleteMachineRequest => DeleteMachineResponse, DeleteMachine, reference;
-    MachineExistsRequest => MachineExistsResponse, MachineExists, reference;
-    CreateClusterRequest => CreateClusterResponse, CreateCluster, create;
-    UpdateClusterRequest => UpdateClusterResponse, UpdateCluster, reference;
-    DeleteClusterRequest => DeleteClusterResponse, DeleteCluster, reference;
-    ClusterExistsRequest => ClusterExistsResponse, ClusterExists, reference;
-    SetEndpointMembersRequest => SetEndpointMembersResponse, SetEndpointMembers, none;
-    ListMachinesRequest => ListMachinesResponse, ListMachines, none;
-    ListClustersRequest => ListClustersResponse, ListClusters, none;
-    ListMachineTypesRequest => ListMachineTypesResponse, ListMachineTypes, none;
-    GetConfigSchemaRequest => GetConfigSchemaResponse, GetConfigSchema, none;
+    CreateMachineRequest => CreateMachineResponse, CreateMachine, create, bootstrap;
+    UpdateMachineRequest => UpdateMachineResponse, UpdateMachine, reference, credentials;
+    DeleteMachineRequest => DeleteMachineResponse, DeleteMachine, reference, credentials;
+    MachineExistsRequest => MachineExistsResponse, MachineExists, reference, credentials;
+    CreateClusterRequest => CreateClusterResponse, CreateCluster, create, credentials;
+    UpdateClusterRequest => UpdateClusterResponse, UpdateCluster, reference, credentials;
+    DeleteClusterRequest => DeleteClusterResponse, DeleteCluster, reference, credentials;
+    ClusterExistsRequest => ClusterExistsResponse, ClusterExists, reference, credentials;
+    SetEndpointMembersRequest => SetEndpointMembersResponse, SetEndpointMembers, none, credentials;
+    ListMachinesRequest => ListMachinesResponse, ListMachines, none, credentials;
+    ListClustersRequest => ListClustersResponse, ListClusters, none, credentials;
+    ListMachineTypesRequest => ListMachineTypesResponse, ListMachineTypes, none, credentials;
+    GetConfigSchemaRequest => GetConfigSchemaResponse, GetConfigSchema, none, none;
 }
 
 impl Unary for v1::ValidateConfigRequest {
@@ -134,5 +162,9 @@ impl Unary for v1::ValidateConfigRequest {
             v1::ValidationMode::Preflight => Rpc::ValidateConfigPreflight,
             v1::ValidationMode::Static | v1::ValidationMode::Unspecified => Rpc::ValidateConfigStatic,
         }
+    }
+
+    fn secrets(&self) -> Secrets {
+        Secrets::of_request(self.credentials.as_ref(), None)
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actuator_proto::limits::{
     MAX_DIAGNOSTICS, MAX_PAGE_ITEMS, MAX_PROVIDER_ID_BYTES, MAX_PROVIDER_STATE_BYTES, MAX_STRING_BYTES, MAX_TEXT_BYTES,
-    bounded_text,
+    bounded_line, is_harmless,
 };
 use actuator_proto::v1;
 
@@ -44,16 +44,16 @@ fn defect<T>(message: impl Into<String>) -> Result<T, Fault> {
     Err(Fault::Defect(message.into()))
 }
 
+/// A sentence, as one line.
 fn text(text: &mut String, max: usize) {
-    if text.len() > max || text.chars().any(char::is_control) {
-        *text = bounded_text(text, max);
+    let harmless = |character| is_harmless(character) && !matches!(character, '\n' | '\t');
+    if text.len() > max || !text.chars().all(harmless) {
+        *text = bounded_line(text, max);
     }
 }
 
 fn word(word: &mut String) {
-    if word.len() > MAX_STRING_BYTES || word.chars().any(char::is_control) {
-        *word = bounded_text(&word.replace(['\n', '\t'], " "), MAX_STRING_BYTES);
-    }
+    text(word, MAX_STRING_BYTES);
 }
 
 /// An id is taken as it is or not at all: a shortened one would be another one.
@@ -64,7 +64,10 @@ fn check_id(id: &str) -> Result<(), Fault> {
             id.len()
         ));
     }
-    if id.chars().any(char::is_control) {
+    if !id
+        .chars()
+        .all(|character| is_harmless(character) && !character.is_control())
+    {
         return defect("the provider id has control characters; the provider has to be mended");
     }
     Ok(())

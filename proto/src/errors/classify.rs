@@ -13,7 +13,7 @@ use super::{
     DOMAIN, METADATA_CLOUD_CODE, METADATA_CLOUD_REQUEST_ID, TYPE_BAD_REQUEST, TYPE_ERROR_INFO, TYPE_OPERATION_OUTCOME,
     TYPE_RETRY_INFO,
 };
-use crate::limits::{MAX_ERROR_MESSAGE_BYTES, MAX_PROVIDER_ID_BYTES, MAX_STRING_BYTES, bounded_text};
+use crate::limits::{MAX_ERROR_MESSAGE_BYTES, MAX_PROVIDER_ID_BYTES, MAX_STRING_BYTES, bounded_line};
 use crate::v1::{Effect, ErrorReason, OperationOutcome};
 
 /// A field of the request that is wrong.
@@ -109,18 +109,18 @@ impl Classified {
         let text = |key: &str| {
             info.metadata
                 .get(key)
-                .map(|value| bounded_text(value, MAX_STRING_BYTES))
+                .map(|value| bounded_line(value, MAX_STRING_BYTES))
         };
 
         Self {
             code: status.code(),
             reason: rule.map(|rule| rule.reason),
-            reason_text: bounded_text(&info.reason, MAX_STRING_BYTES),
+            reason_text: bounded_line(&info.reason, MAX_STRING_BYTES),
             from_provider,
             effect,
-            provider_id: Some(bounded_text(&outcome.provider_id, MAX_PROVIDER_ID_BYTES))
+            provider_id: Some(bounded_line(&outcome.provider_id, MAX_PROVIDER_ID_BYTES))
                 .filter(|id| from_provider && !id.is_empty()),
-            message: bounded_text(status.message(), MAX_ERROR_MESSAGE_BYTES),
+            message: bounded_line(status.message(), MAX_ERROR_MESSAGE_BYTES),
             cloud_code: text(METADATA_CLOUD_CODE),
             cloud_request_id: text(METADATA_CLOUD_REQUEST_ID),
             retry_after: retry_after.map(|delay| clamp(delay, recovery)),
@@ -128,8 +128,8 @@ impl Classified {
                 .into_iter()
                 .take(crate::limits::MAX_DIAGNOSTICS)
                 .map(|violation| FieldViolation {
-                    field: bounded_text(&violation.field, MAX_STRING_BYTES),
-                    description: bounded_text(&violation.description, MAX_ERROR_MESSAGE_BYTES),
+                    field: bounded_line(&violation.field, MAX_STRING_BYTES),
+                    description: bounded_line(&violation.description, MAX_ERROR_MESSAGE_BYTES),
                 })
                 .collect(),
             recovery,

@@ -14,15 +14,14 @@ use tonic::{Request, Response, Status};
 use crate::answer::Diagnostic;
 use crate::config::invalid;
 use crate::context::CallContext;
-use crate::credentials::Credentials;
 use crate::decode::{Arrival, Decoder, Mutation, Reading};
 use crate::operations::executor::{Executor, panicked};
 use crate::outgoing::{Bounds, Removal};
 use crate::provider::Provider;
 use crate::request::Validation;
-use crate::secrets::Secrets;
 use crate::telemetry::calls::{About, Call, Method, deadline_of, outgoing};
 use crate::telemetry::metrics::Metrics;
+use actuator_proto::secrets::Secrets;
 
 /// Reads that run at a time.
 const MAX_READS: usize = 1024;
@@ -240,7 +239,7 @@ pub(crate) fn nothing_to_validate<'a, P, R>(
 
 /// The secrets of the credentials of a request.
 pub(crate) fn secrets_of(credentials: Option<&v1::Credentials>) -> Secrets {
-    Secrets::of(&Credentials::from_wire(credentials.cloned()))
+    Secrets::of_request(credentials, None)
 }
 
 pub(crate) fn too_many(what: &str) -> ActuatorError {

@@ -18,9 +18,9 @@ use tonic::Status;
 use crate::operations::executor::panicked;
 use crate::outgoing::Bounds;
 use crate::provider::{ByteStream, WatchEvent, WatchStream};
-use crate::secrets::Secrets;
 use crate::telemetry::calls::outgoing;
 use crate::telemetry::metrics::Metrics;
+use actuator_proto::secrets::Secrets;
 
 /// A bookmark comes this long after the last one: some seconds before it must.
 const SILENCE: Duration = BOOKMARK_INTERVAL.saturating_sub(Duration::from_secs(5));

@@ -191,7 +191,7 @@ impl Drop for Call {
 }
 
 /// The error as it goes out, without the secrets of the request.
-pub(crate) fn outgoing(error: ActuatorError, secrets: &crate::secrets::Secrets) -> Status {
+pub(crate) fn outgoing(error: ActuatorError, secrets: &actuator_proto::secrets::Secrets) -> Status {
     secrets.mask_status(error.into())
 }
 
