@@ -32,6 +32,8 @@ pub struct Breaker {
     opened: u32,
     /// Answers on connections before this one count no more.
     connection: u64,
+    /// The longest that it stays open.
+    max_open: Duration,
 }
 
 impl Default for Breaker {
@@ -41,11 +43,21 @@ impl Default for Breaker {
             until: None,
             opened: 0,
             connection: 0,
+            max_open: MAX_OPEN,
         }
     }
 }
 
 impl Breaker {
+    /// One that stays open no longer than this.
+    #[must_use]
+    pub fn at_most(longest: Duration) -> Self {
+        Self {
+            max_open: MAX_OPEN.min(longest),
+            ..Self::default()
+        }
+    }
+
     /// How things stand.
     pub fn state(&self) -> CircuitState {
         self.state
@@ -76,7 +88,7 @@ impl Breaker {
         }
         let cool_down = match self.opened {
             0 => Duration::ZERO,
-            before => backoff::bounded(before, Duration::from_secs(1), MAX_OPEN, random),
+            before => backoff::bounded(before, Duration::from_secs(1).min(self.max_open), self.max_open, random),
         };
         self.opened = self.opened.saturating_add(1);
         self.state = CircuitState::Open;

@@ -3,13 +3,15 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actuator_proto::errors::table::code_name;
 use actuator_proto::errors::{Classified, Recovery};
-use actuator_proto::limits::{MAX_ERROR_MESSAGE_BYTES, bounded_text};
+use actuator_proto::limits::{MAX_ERROR_MESSAGE_BYTES, bounded_line};
 use actuator_proto::v1::{Effect, ErrorReason};
 use tonic::{Code, Status};
 
+use crate::backoff::MAX_WAIT;
 use crate::disposition::{self, Disposition, Facts, Refusal};
 use crate::rpc::Rpc;
 
@@ -24,6 +26,8 @@ pub struct CallError {
     pub facts: Facts,
     /// The connection that it was sent over.
     pub(crate) connection: Option<u64>,
+    /// No wait after it is longer than this.
+    pub(crate) max_wait: Duration,
 }
 
 impl CallError {
@@ -35,7 +39,7 @@ impl CallError {
 
     /// The same with a random number in 0..1 given.
     pub fn disposition_with(&self, failures: u32, random: f64) -> Disposition {
-        disposition::resolve(&self.classified, self.facts, failures, random)
+        disposition::resolve(&self.classified, self.facts, failures, random).at_most(self.max_wait)
     }
 
     /// Whether nothing has changed, for sure: the provider said so, or nothing was sent.
@@ -62,6 +66,7 @@ impl CallError {
                 closed_for: None,
             },
             connection: None,
+            max_wait: MAX_WAIT,
         }
     }
 
@@ -69,7 +74,7 @@ impl CallError {
         provider: &Arc<str>,
         rpc: Rpc,
         refusal: Refusal,
-        closed_for: Option<std::time::Duration>,
+        closed_for: Option<Duration>,
         message: &str,
     ) -> Self {
         let (code, recovery) = match refusal {
@@ -87,6 +92,7 @@ impl CallError {
                 closed_for,
             },
             connection: None,
+            max_wait: MAX_WAIT,
         }
     }
 
@@ -134,6 +140,7 @@ impl CallError {
                 closed_for: None,
             },
             connection: None,
+            max_wait: MAX_WAIT,
         }
     }
 }
@@ -146,7 +153,7 @@ fn local(code: Code, reason: Option<ErrorReason>, effect: Effect, recovery: Reco
         from_provider: false,
         effect,
         provider_id: None,
-        message: bounded_text(message, MAX_ERROR_MESSAGE_BYTES),
+        message: bounded_line(message, MAX_ERROR_MESSAGE_BYTES),
         cloud_code: None,
         cloud_request_id: None,
         retry_after: None,

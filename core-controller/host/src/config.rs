@@ -151,6 +151,9 @@ pub struct HostTimes {
     pub max_deadline: Duration,
     /// A watch that sends nothing, not even a bookmark, for this long is opened anew.
     pub watch_silence: Duration,
+    /// Caps every wait after a failure, back-offs and what providers ask for alike;
+    /// [`crate::backoff::MAX_WAIT`] but in tests.
+    pub max_wait: Duration,
 }
 
 impl Default for HostTimes {
@@ -167,6 +170,7 @@ impl Default for HostTimes {
             deadline_grace: Duration::from_millis(500),
             max_deadline: actuator_proto::limits::MAX_DEADLINE,
             watch_silence: Duration::from_secs(90),
+            max_wait: crate::backoff::MAX_WAIT,
         }
     }
 }

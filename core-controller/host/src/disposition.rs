@@ -94,6 +94,36 @@ pub enum AfterResolve {
 }
 
 impl Disposition {
+    /// The same with no wait longer than this.
+    #[must_use]
+    pub(crate) fn at_most(mut self, longest: Duration) -> Self {
+        match &mut self {
+            Self::Retry { after }
+            | Self::Wait { after }
+            | Self::TryElsewhere { after }
+            | Self::Paused { after, .. }
+            | Self::Unavailable { after, .. }
+            | Self::Busy { after }
+            | Self::Hold {
+                look_again: Some(after),
+            }
+            | Self::Resolve {
+                then: AfterResolve::Retry { after },
+            } => *after = longest.min(*after),
+            Self::Resolve { .. }
+            | Self::Hold { look_again: None }
+            | Self::ReplaceByOwner
+            | Self::ReadObjectAgain
+            | Self::StepDown
+            | Self::Escalate
+            | Self::RefreshCredentials
+            | Self::Fallback
+            | Self::RestartList
+            | Self::ListInFull => {}
+        }
+        self
+    }
+
     /// When to look again, where the disposition gives a time.
     pub fn after(&self) -> Option<Duration> {
         match self {

@@ -27,7 +27,14 @@ impl Pause {
 
     /// The cause was met by a call that started at `started`. Calls that were under way
     /// when the pause began say nothing new, unless they ask for a longer one.
-    pub fn met(&mut self, started: Instant, now: Instant, asked: Option<Duration>, random: f64) -> Duration {
+    pub fn met(
+        &mut self,
+        started: Instant,
+        now: Instant,
+        asked: Option<Duration>,
+        longest: Duration,
+        random: f64,
+    ) -> Duration {
         let known = self.until.is_some_and(|until| started < until);
         if !known {
             self.in_a_row = self.in_a_row.saturating_add(1);
@@ -36,7 +43,7 @@ impl Pause {
             Some(asked) => backoff::wait(Some(asked), backoff::MIN_WAIT, backoff::MAX_WAIT, 1, random),
             None => backoff::backoff(self.in_a_row, random),
         };
-        let until = now + length;
+        let until = now + length.min(longest);
         if !known || (asked.is_some() && self.until.is_some_and(|old| old < until)) {
             self.until = Some(until);
         }
@@ -57,13 +64,29 @@ impl Pause {
 }
 
 /// The pauses of a provider.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pauses {
     whole: Pause,
     credentials: HashMap<CredentialId, Pause>,
+    longest: Duration,
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self::at_most(backoff::MAX_WAIT)
+    }
 }
 
 impl Pauses {
+    /// Nothing is paused, and nothing ever for longer than this.
+    pub fn at_most(longest: Duration) -> Self {
+        Self {
+            whole: Pause::default(),
+            credentials: HashMap::new(),
+            longest,
+        }
+    }
+
     /// How long calls with `credential` are still paused.
     pub fn remaining(&self, credential: &CredentialId, now: Instant) -> Option<Duration> {
         let own = self.credentials.get(credential).and_then(|pause| pause.remaining(now));
@@ -83,18 +106,18 @@ impl Pauses {
             self.credentials.retain(|_, pause| !pause.is_over(now));
             if self.credentials.len() >= MAX_CREDENTIALS {
                 // So many throttled credentials at once: pause them all.
-                return self.whole.met(started, now, asked, random);
+                return self.whole.met(started, now, asked, self.longest, random);
             }
         }
         self.credentials
             .entry(credential.clone())
             .or_default()
-            .met(started, now, asked, random)
+            .met(started, now, asked, self.longest, random)
     }
 
     /// The provider's cloud is down. Returns how long the provider is paused.
     pub fn cloud_down(&mut self, started: Instant, now: Instant, asked: Option<Duration>, random: f64) -> Duration {
-        self.whole.met(started, now, asked, random)
+        self.whole.met(started, now, asked, self.longest, random)
     }
 
     /// A call with `credential` that started at `started` reached the cloud.
@@ -110,7 +133,7 @@ impl Pauses {
 
     /// Forgets everything: another process of the provider.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self::at_most(self.longest);
     }
 }
 
@@ -140,9 +163,9 @@ mod tests {
     fn it_grows_only_when_met_again_after_its_end() {
         let start = Instant::now();
         let mut pause = Pause::default();
-        assert_eq!(pause.met(start, start, None, 1.0), SECOND);
+        assert_eq!(pause.met(start, start, None, backoff::MAX_WAIT, 1.0), SECOND);
         for _ in 0..100 {
-            pause.met(start, start, None, 1.0);
+            pause.met(start, start, None, backoff::MAX_WAIT, 1.0);
         }
         assert_eq!(
             pause.remaining(start),
@@ -150,17 +173,21 @@ mod tests {
             "a hundred calls under way are one cause"
         );
         let later = start + 2 * SECOND;
-        assert_eq!(pause.met(later, later, None, 1.0), 2 * SECOND);
+        assert_eq!(pause.met(later, later, None, backoff::MAX_WAIT, 1.0), 2 * SECOND);
         let good = later + 3 * SECOND;
         pause.passed(good);
-        assert_eq!(pause.met(good, good, None, 1.0), SECOND, "a good call begins anew");
+        assert_eq!(
+            pause.met(good, good, None, backoff::MAX_WAIT, 1.0),
+            SECOND,
+            "a good call begins anew"
+        );
     }
 
     #[test]
     fn a_good_answer_from_before_the_pause_does_not_end_it() {
         let start = Instant::now();
         let mut pause = Pause::default();
-        pause.met(start, start, Some(9 * SECOND), 0.0);
+        pause.met(start, start, Some(9 * SECOND), backoff::MAX_WAIT, 0.0);
         pause.passed(start);
         assert_eq!(pause.remaining(start), Some(9 * SECOND));
     }
@@ -173,7 +200,7 @@ mod tests {
             let mut now = Instant::now();
             let mut pause = Pause::default();
             for _ in 0..times {
-                let length = pause.met(now, now, asked.map(Duration::from_secs), random);
+                let length = pause.met(now, now, asked.map(Duration::from_secs), backoff::MAX_WAIT, random);
                 prop_assert!(length >= backoff::MIN_WAIT.mul_f64(0.99) && length <= backoff::MAX_WAIT);
                 if let Some(asked) = asked {
                     prop_assert!(length >= Duration::from_secs(asked).min(backoff::MAX_WAIT));

@@ -190,6 +190,7 @@ impl Setup {
         self.metrics.register_host(&host_metrics);
         let host = Host::new(HostConfig {
             metrics: host_metrics,
+            times: self.options.host_times,
             ..HostConfig::default()
         });
         endpoints::set_flags(&host, &self.options.providers)?;
@@ -229,6 +230,7 @@ impl Setup {
         let (recorder, writing) = events::recorder(
             self.client.clone(),
             self.options.identity.clone(),
+            self.options.events_per_second,
             Arc::clone(&self.metrics),
             self.stop.clone(),
         );

@@ -7,6 +7,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use provider_host::HostTimes;
+
 use crate::lease::LeaseSettings;
 
 /// A provider endpoint that was given at the start.
@@ -53,6 +55,12 @@ pub struct Options {
     pub status_interval: Duration,
     /// How long the credentials of a Secret are used before it is read again.
     pub credentials_lifetime: Duration,
+    /// How many events of each severity are written a second in the long run; the rest of
+    /// a flood is counted and dropped.
+    pub events_per_second: u32,
+    /// The times of the provider host: how often providers are probed, how long they may
+    /// be silent, how long is waited after failures.
+    pub host_times: HostTimes,
     /// Where `/metrics`, `/healthz` and `/readyz` are served.
     pub metrics_listen: Option<SocketAddr>,
     /// Whether to apply the CustomResourceDefinitions first.
@@ -71,6 +79,8 @@ impl Default for Options {
             resync: Duration::from_mins(10),
             status_interval: Duration::from_secs(1),
             credentials_lifetime: Duration::from_secs(30),
+            events_per_second: 2,
+            host_times: HostTimes::default(),
             metrics_listen: None,
             install_crds: false,
         }

@@ -93,12 +93,14 @@ pub struct Aggregator<K, W> {
 impl<K: Clone + Eq + Hash, W: Clone> Aggregator<K, W> {
     /// Knows of none. Warnings have tokens of their own, so that good news never
     /// crowds them out.
-    pub fn new(now: Instant) -> Self {
+    pub fn new(per_second: u32, now: Instant) -> Self {
+        // A burst is what comes in half a minute.
+        let bucket = || Bucket::new(per_second.saturating_mul(25), f64::from(per_second), now);
         Self {
             series: FnvHashMap::default(),
             order: VecDeque::new(),
-            normal: Bucket::new(50, 2.0, now),
-            warning: Bucket::new(50, 2.0, now),
+            normal: bucket(),
+            warning: bucket(),
         }
     }
 
@@ -173,7 +175,7 @@ mod tests {
     use super::*;
 
     fn aggregator(now: Instant) -> Aggregator<&'static str, &'static str> {
-        Aggregator::new(now)
+        Aggregator::new(2, now)
     }
 
     #[tokio::test(start_paused = true)]
@@ -211,7 +213,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn too_many_events_are_dropped_and_warnings_are_not_crowded_out() {
         let now = Instant::now();
-        let mut events: Aggregator<u32, ()> = Aggregator::new(now);
+        let mut events: Aggregator<u32, ()> = Aggregator::new(2, now);
         let written = (0..200)
             .filter(|key| events.record(*key, false, now) == Verdict::Write)
             .count();
@@ -223,7 +225,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_number_of_known_series_is_bounded() {
         let mut now = Instant::now();
-        let mut events: Aggregator<u32, ()> = Aggregator::new(now);
+        let mut events: Aggregator<u32, ()> = Aggregator::new(2, now);
         for key in 0..(MAX_SERIES as u32 + 100) {
             now += Duration::from_millis(500);
             events.record(key, false, now);

@@ -66,6 +66,7 @@ struct Written {
 pub fn recorder(
     client: kube::Client,
     instance: String,
+    per_second: u32,
     metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) -> (Recorder, impl Future<Output = ()> + Send + 'static) {
@@ -74,7 +75,7 @@ pub fn recorder(
         client,
         instance,
         metrics: Arc::clone(&metrics),
-        aggregator: Aggregator::new(Instant::now()),
+        aggregator: Aggregator::new(per_second, Instant::now()),
     };
     (Recorder { sender, metrics }, writer.run(receiver, shutdown))
 }

@@ -281,14 +281,23 @@ impl Operations {
             _ => Returned::Machine(self.call_machine(provider, &job).await),
         };
         let now = Timestamp::now();
-        let Job { target, operation, .. } = job;
+        let Job {
+            target, mut operation, ..
+        } = job;
         let memory = &self.shared.memory;
         let failed = match &returned {
             Returned::Machine(Err(failure)) | Returned::Cluster(Err(failure)) => Some(failure),
             Returned::Machine(Ok(_)) | Returned::Cluster(Ok(_)) => None,
         };
         match failed {
-            Some(failure) => self.await_secrets(&target, failure),
+            Some(failure) => {
+                self.await_secrets(&target, failure);
+                // The version that the call was made with is known only now. Were it left
+                // out, a hold would end at once, as if the Secret had changed.
+                if operation.basis.credentials.is_empty() {
+                    operation.basis.credentials = self.secrets_version(&target);
+                }
+            }
             None => self.shared.awaited.done(&Key::new(target.kind, target.name.clone())),
         }
         if let Some(failure) = failed {
@@ -324,6 +333,26 @@ impl Operations {
                 );
             }),
         };
+    }
+
+    /// What stands for the Secrets of an object in its plans.
+    fn secrets_version(&self, target: &Target) -> String {
+        let index = &self.shared.index;
+        match target.kind {
+            Kind::Cluster => {
+                let cluster = index.clusters.read().get(&target.name);
+                cluster.map(|cluster| self.cluster_secrets_version(&cluster))
+            }
+            _ => {
+                let machine = index.machines.read().get(&target.name);
+                machine.map(|machine| {
+                    let cluster = Name::new(&target.name.namespace, &machine.spec.cluster_name);
+                    let cluster = index.clusters.read().get(&cluster);
+                    self.machine_secrets_version(&machine, cluster.as_deref())
+                })
+            }
+        }
+        .unwrap_or_default()
     }
 
     /// Where a Secret may be what is wrong, a change of it ends the wait.
