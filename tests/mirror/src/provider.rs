@@ -114,7 +114,7 @@ struct Shared {
 pub struct Provider {
     shared: Arc<Shared>,
     path: PathBuf,
-    serving: Option<CancellationToken>,
+    serving: Mutex<Option<CancellationToken>>,
 }
 
 fn kind(kind: &str, target: v1::ConfigTarget) -> v1::ConfigKind {
@@ -175,7 +175,7 @@ impl Provider {
                 changed: watch::Sender::new(0),
             }),
             path: path.to_owned(),
-            serving: None,
+            serving: Mutex::new(None),
         }
     }
 
@@ -185,21 +185,22 @@ impl Provider {
     }
 
     /// Ends as a killed process does, and serves anew, as a new process.
-    pub fn restart(&mut self) -> anyhow::Result<()> {
+    pub fn restart(&self) -> anyhow::Result<()> {
         self.stop();
         self.shared.state.lock().identity.instance_id = new_instance_id();
         self.start()
     }
 
     /// Ends as a killed process does. What exists stays.
-    pub fn stop(&mut self) {
-        if let Some(serving) = self.serving.take() {
+    pub fn stop(&self) {
+        let serving = self.serving.lock().take();
+        if let Some(serving) = serving {
             serving.cancel();
         }
     }
 
     /// Serves.
-    pub fn start(&mut self) -> anyhow::Result<()> {
+    pub fn start(&self) -> anyhow::Result<()> {
         let _ = std::fs::remove_file(&self.path);
         let listener = UnixListener::bind(&self.path)?;
         let stop = CancellationToken::new();
@@ -217,12 +218,12 @@ impl Provider {
                 }
             }
         });
-        self.serving = Some(stop);
+        *self.serving.lock() = Some(stop);
         Ok(())
     }
 
     /// Takes the socket and never accepts a connection.
-    pub fn never_accept(&mut self) -> anyhow::Result<()> {
+    pub fn never_accept(&self) -> anyhow::Result<()> {
         let _ = std::fs::remove_file(&self.path);
         let listener = UnixListener::bind(&self.path)?;
         let stop = CancellationToken::new();
@@ -231,7 +232,7 @@ impl Provider {
             ends.cancelled().await;
             drop(listener);
         });
-        self.serving = Some(stop);
+        *self.serving.lock() = Some(stop);
         Ok(())
     }
 

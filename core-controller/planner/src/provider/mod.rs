@@ -72,29 +72,51 @@ fn identity(status: &mut ProviderStatus, snapshot: &Snapshot) {
     status.version = some(&snapshot.version);
     status.instance_id = some(&snapshot.instance_id);
     status.protocol = some(&snapshot.protocol);
-    status.protocols = sorted(&snapshot.protocols);
-    status.capabilities = sorted(&snapshot.capabilities);
-    status.credential_keys = sorted(&snapshot.credential_keys);
+    status.protocols = sorted(&snapshot.protocols, MAX_PROTOCOLS);
+    status.capabilities = sorted(&snapshot.capabilities, MAX_LISTED);
+    status.credential_keys = sorted(&snapshot.credential_keys, MAX_LISTED);
     let mut kinds: Vec<outrigger_api::ConfigKind> = snapshot
         .config_kinds
         .iter()
+        .filter(|kind| !kind.kind.is_empty())
         .map(|kind| outrigger_api::ConfigKind {
             kind: kind.kind.clone(),
             target: some(&kind.target),
-            versions: kind.schema_versions.clone(),
+            versions: versions(&kind.schema_versions),
         })
         .collect();
     kinds.sort_by(|a, b| a.kind.cmp(&b.kind));
     kinds.dedup_by(|a, b| a.kind == b.kind);
+    kinds.truncate(MAX_LISTED);
     status.config_kinds = kinds;
 }
 
+/// As many as the API takes: a status that is refused as a whole would say nothing, not
+/// even that the provider is there.
+const MAX_LISTED: usize = 64;
+const MAX_PROTOCOLS: usize = 32;
+const MAX_VERSIONS: usize = 32;
+/// The longest version that `providerSpec.version` takes.
+const MAX_VERSION_BYTES: usize = 63;
+
 /// The API's lists are sets: sorted, each item once.
-fn sorted(texts: &[String]) -> Vec<String> {
+fn sorted(texts: &[String], most: usize) -> Vec<String> {
     let mut texts = texts.to_vec();
     texts.sort();
     texts.dedup();
+    texts.truncate(most);
     texts
+}
+
+/// The versions that can be asked for, each once, the best first.
+fn versions(all: &[String]) -> Vec<String> {
+    let mut versions: Vec<String> = Vec::new();
+    for version in all {
+        if version.len() <= MAX_VERSION_BYTES && !versions.contains(version) && versions.len() < MAX_VERSIONS {
+            versions.push(version.clone());
+        }
+    }
+    versions
 }
 
 /// Reachable and Ready.

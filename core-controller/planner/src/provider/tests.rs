@@ -153,3 +153,23 @@ fn the_words_of_the_host_win() {
         "/run/fake.sock is a regular file, not a socket; remove it"
     );
 }
+
+#[test]
+fn what_the_api_would_refuse_is_left_out() {
+    let mut object = object();
+    let mut snapshot = ready();
+    let kind = |name: String| ConfigKind {
+        kind: name,
+        target: "Machine".into(),
+        schema_versions: vec!["v2".to_owned(), "v1".into(), "v2".into(), "v".repeat(64)],
+    };
+    snapshot.config_kinds = (0..300).map(|index| kind(format!("K{index}"))).collect();
+    snapshot.config_kinds.push(kind(String::new()));
+    snapshot.protocols = (0..300).map(|index| format!("actuator.v{index}")).collect();
+    snapshot.credential_keys = (0..300).map(|index| format!("key{index}")).collect();
+    step(&mut object, &snapshot, at(1));
+    let status = object.status.unwrap();
+    assert_eq!(status.config_kinds.len(), 64);
+    assert_eq!(status.config_kinds[0].versions, ["v2", "v1"]);
+    assert_eq!((status.protocols.len(), status.credential_keys.len()), (32, 64));
+}

@@ -5,18 +5,24 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod lies;
+mod scene;
+mod sessions;
+mod stalled;
 mod statuses;
+mod streams;
 mod table;
+mod world;
 
 use std::future::Future;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
+use crate::scene::{ROW, Scene};
+use crate::world::World;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use libtest_mimic::{Arguments, Failed, Trial};
-use mirror::scene::ROW;
-use mirror::world::World;
 use tokio::runtime::Runtime;
 
 /// How many rows are under way at a time: they wait most of the time.
@@ -43,12 +49,24 @@ impl Row {
             run: Box::new(move |world| run(world).boxed()),
         }
     }
+
+    /// A row with a provider that is right until it is told otherwise.
+    pub fn scene<F>(name: impl Into<String>, play: impl FnOnce(Scene) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = anyhow::Result<()>> + Send + 'static,
+    {
+        Self::new(name, |world| async move { play(Scene::new(&world).await?).await })
+    }
 }
 
 fn rows() -> Vec<Row> {
     let mut rows = Vec::new();
     rows.extend(table::rows());
     rows.extend(statuses::rows());
+    rows.extend(lies::rows());
+    rows.extend(sessions::rows());
+    rows.extend(streams::rows());
+    rows.extend(stalled::rows());
     rows
 }
 

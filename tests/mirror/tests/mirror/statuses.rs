@@ -1,13 +1,13 @@
 //! Statuses that no SDK would send: without details, with details that are none, with
 //! reasons and effects that nobody knows, too large, with what must not be shown.
 
+use crate::scene::{MACHINE, Scene, is_running, machine_condition};
+use crate::world;
 use actuator_proto::v1::{Effect, ErrorReason};
 use anyhow::ensure;
 use mirror::ledger::Call;
 use mirror::provider::Act;
-use mirror::scene::{MACHINE, Scene, is_running, machine_condition};
 use mirror::statuses::{self, Detail, info, outcome, retry, status, types};
-use mirror::world;
 use outrigger_api::Machine;
 use tonic::{Code, Status};
 

@@ -3,13 +3,13 @@
 //! what the table says and nothing else, says so in the status where a person has to
 //! act, and loses nothing and makes nothing twice.
 
+use crate::scene::{CLUSTER, MACHINE, Scene, cluster_condition, is_ready, is_running, machine_condition, phase};
+use crate::world::PATIENCE;
 use actuator_proto::v1::{Effect, ErrorReason};
 use anyhow::ensure;
 use mirror::ledger::{Call, Ledger};
 use mirror::provider::Act;
-use mirror::scene::{CLUSTER, MACHINE, Scene, cluster_condition, is_ready, is_running, machine_condition, phase};
 use mirror::statuses;
-use mirror::world::PATIENCE;
 use outrigger_api::{Cluster, Machine};
 use tonic::{Code, Status};
 
@@ -304,7 +304,7 @@ impl Case {
     }
 
     /// From the fault to the end.
-    pub async fn play(self, mut scene: Scene) -> anyhow::Result<()> {
+    pub async fn play(self, scene: Scene) -> anyhow::Result<()> {
         self.begin(&scene).await?;
         let (while_it_lasts, until_well) = self.calls();
         if self.shown_at_once() && !self.finds_it_done() {
@@ -319,7 +319,8 @@ impl Case {
                 scene.provider.restart()?;
             }
             self.well(&scene).await?;
-            self.expect(&scene, &until_well)?;
+            // A read that was lost with the old process is made once more.
+            self.expect(&scene, &until_well.replace('e', "ee?"))?;
         } else {
             self.well(&scene).await?;
             self.expect(&scene, &until_well)?;

@@ -16,6 +16,9 @@ use serde_json::json;
 use crate::measure::{Counters, Usage, counters, grown, reset_peak, usage};
 use crate::new_table;
 
+/// The MachineDeployment of the sample.
+pub const WORKERS: &str = "demo-workers";
+
 /// No part of a run takes longer.
 const PATIENCE: Duration = Duration::from_mins(20);
 
@@ -166,7 +169,7 @@ pub async fn measure(binaries: &Path, size: usize, steady: u64) -> anyhow::Resul
     };
 
     run.begin().await?;
-    let available = scale(&deployments, size).await?;
+    let available = scale(&deployments, WORKERS, size).await?;
     available.await?;
     let up = run.end().await?;
     let resident_bytes = {
@@ -187,7 +190,7 @@ pub async fn measure(binaries: &Path, size: usize, steady: u64) -> anyhow::Resul
     let restart = run.end().await?;
 
     run.begin().await?;
-    scale(&deployments, 0).await?.await?;
+    scale(&deployments, WORKERS, 0).await?.await?;
     wait::machines_gone(&client).await?;
     let down = run.end().await?;
     let audit = run.plane.audit().await?;
@@ -204,13 +207,14 @@ pub async fn measure(binaries: &Path, size: usize, steady: u64) -> anyhow::Resul
 }
 
 /// Scales, and returns what waits until so many machines are available.
-async fn scale(
+pub async fn scale(
     deployments: &Api<MachineDeployment>,
+    name: &'static str,
     size: usize,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + use<>> {
     let scale = json!({"spec": {"replicas": size}});
     deployments
-        .patch_scale("demo-workers", &PatchParams::default(), &Patch::Merge(scale))
+        .patch_scale(name, &PatchParams::default(), &Patch::Merge(scale))
         .await?;
     let deployments = deployments.clone();
     Ok(async move {
@@ -220,6 +224,9 @@ async fn scale(
             &format!("{size} machines are available"),
             |deployments| {
                 deployments.iter().any(|deployment| {
+                    if deployment.metadata.name.as_deref() != Some(name) {
+                        return false;
+                    }
                     let status = serde_json::to_value(&deployment.status).unwrap_or_default();
                     let count = |field: &str| status[field].as_u64().unwrap_or(0);
                     status["observedGeneration"].as_i64() == deployment.metadata.generation

@@ -3,6 +3,7 @@
 
 mod fleet;
 mod measure;
+mod neighbour;
 mod unary;
 
 use std::io::Write as _;
@@ -37,6 +38,9 @@ struct Arguments {
     /// How many unary calls are timed.
     #[arg(long, value_name = "N", env = "BENCH_CALLS", default_value_t = 20_000)]
     calls: usize,
+    /// How many machines each of two providers has while one of them hangs.
+    #[arg(long, value_name = "N", env = "BENCH_NEIGHBOURS", default_value_t = 1000)]
+    neighbours: usize,
 }
 
 fn main() -> ExitCode {
@@ -81,6 +85,8 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if let Some(report) = reports.iter().find(|report| report.size == 1000) {
         say(&fleet::comparison(report).to_string());
     }
+    say("\n### One provider's machines while another provider hangs\n");
+    say(&neighbour::measure(&binaries, arguments.neighbours).await?.to_string());
     say("\n### One unary call over the Unix socket, one connection\n");
     say(&unary::measure(&binaries, arguments.calls).await?.to_string());
     Ok(())

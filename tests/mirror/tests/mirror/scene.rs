@@ -16,8 +16,9 @@ use outrigger_api::{Cluster, Condition, Machine, Provider as ProviderObject};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::provider::Provider;
 use crate::world::{PATIENCE, World};
+use mirror::ledger::Ledger;
+use mirror::provider::Provider;
 
 /// The name of the Cluster of each scene.
 pub const CLUSTER: &str = "demo";
@@ -78,7 +79,7 @@ impl Scene {
 
     /// The same with a provider that is told something before it serves.
     pub async fn with(world: &Arc<World>, tell: impl FnOnce(&Provider)) -> anyhow::Result<Self> {
-        let mut scene = Self::without_provider(world).await?;
+        let scene = Self::without_provider(world).await?;
         tell(&scene.provider);
         scene.provider.start()?;
         scene.connect().await?;
@@ -323,6 +324,14 @@ impl Scene {
     /// The calls that came for an object, as letters.
     pub fn trace(&self, object: &str) -> String {
         self.provider.ledger(|ledger| ledger.trace(object))
+    }
+
+    /// Waits until the calls for an object are these.
+    pub async fn until_trace(&self, object: &str, expected: &str) -> anyhow::Result<()> {
+        let pattern = regex::Regex::new(&format!("^(?:{expected})$"))?;
+        let came = |ledger: &Ledger| pattern.is_match(&ledger.trace(object));
+        let what = format!("the calls {expected:?} for {object}");
+        self.provider.until(PATIENCE, &what, came).await
     }
 
     /// Checks that the calls for an object were these.
