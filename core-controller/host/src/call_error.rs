@@ -42,6 +42,11 @@ impl CallError {
         disposition::resolve(&self.classified, self.facts, failures, random).at_most(self.max_wait)
     }
 
+    /// The back-off after so many failures in a row, where the disposition gives no time.
+    pub fn backoff(&self, failures: u32) -> Duration {
+        crate::backoff::backoff(failures, rand::random()).min(self.max_wait)
+    }
+
     /// Whether nothing has changed, for sure: the provider said so, or nothing was sent.
     pub fn changed_nothing(&self) -> bool {
         self.facts.refusal.is_some() || self.classified.effect == Effect::None || !self.facts.rpc.is_mutation()

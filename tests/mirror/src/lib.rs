@@ -5,6 +5,7 @@
 //! Not for: judging providers, which the conformance suite does, nor for anything of our
 //! core.
 
+pub mod identity;
 pub mod ledger;
 pub mod provider;
 pub mod statuses;

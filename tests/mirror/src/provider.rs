@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actuator_proto::discovery::v1 as discovery;
@@ -19,11 +18,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+use crate::identity::{Identity, new_instance_id, plain_identity};
 use crate::ledger::{Call, Came, Ledger, Resource};
 use crate::wire::{self, Messages};
-
-/// How often a machine that changes is asked for.
-const POLL: Duration = Duration::from_millis(100);
 
 /// What happens to a call.
 #[derive(Clone)]
@@ -67,25 +64,6 @@ struct Rule {
     act: Act,
 }
 
-/// What the provider says of itself.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// The name that it gives.
-    pub name: String,
-    /// Its version.
-    pub version: String,
-    /// Random for each process.
-    pub instance_id: String,
-    /// The protocols that it offers.
-    pub protocols: Vec<(String, i32)>,
-    /// All else.
-    pub info: v1::GetInfoResponse,
-    /// Fields of a later version, appended to the answer to GetInfo.
-    pub later_fields: Vec<u8>,
-    /// What Probe says.
-    pub probe: v1::ProbeResponse,
-}
-
 /// A stream of hints, made for each request.
 pub type Watch = Arc<
     dyn Fn(&Ledger, v1::WatchMachinesRequest) -> BoxStream<'static, Result<v1::WatchMachinesResponse, Status>>
@@ -115,46 +93,6 @@ pub struct Provider {
     shared: Arc<Shared>,
     path: PathBuf,
     serving: Mutex<Option<CancellationToken>>,
-}
-
-fn kind(kind: &str, target: v1::ConfigTarget) -> v1::ConfigKind {
-    v1::ConfigKind {
-        kind: kind.to_owned(),
-        target: target.into(),
-        schema_versions: vec!["v1".to_owned()],
-    }
-}
-
-/// The identity of a provider of this name with the required RPCs and nothing else.
-fn plain_identity(name: &str) -> Identity {
-    Identity {
-        name: name.to_owned(),
-        version: "1.0.0".to_owned(),
-        instance_id: new_instance_id(),
-        protocols: vec![("actuator.v1".to_owned(), discovery::Stability::Stable.into())],
-        info: v1::GetInfoResponse {
-            timings: Some(v1::Timings {
-                poll_interval: prost_types::Duration::try_from(POLL).ok(),
-                ..Default::default()
-            }),
-            config_kinds: vec![
-                kind("MirrorCluster", v1::ConfigTarget::Cluster),
-                kind("MirrorMachine", v1::ConfigTarget::Machine),
-            ],
-            provider_id_prefix: "mirror://".to_owned(),
-            ..Default::default()
-        },
-        later_fields: Vec::new(),
-        probe: v1::ProbeResponse {
-            readiness: v1::Readiness::Ready.into(),
-            checks: Vec::new(),
-        },
-    }
-}
-
-fn new_instance_id() -> String {
-    static COUNT: AtomicUsize = AtomicUsize::new(1);
-    format!("instance-{}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 impl Provider {

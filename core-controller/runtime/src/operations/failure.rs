@@ -12,7 +12,7 @@ use provider_host::{AfterResolve, CallError, Disposition};
 pub fn failure(error: &CallError, failures: u32) -> Failure {
     let classified = &error.classified;
     Failure {
-        outcome: outcome(error.disposition(failures), failures),
+        outcome: outcome(error, failures),
         reason: error.reason().to_owned(),
         message: match &classified.cloud_code {
             Some(code) if !classified.message.contains(code.as_str()) => format!("{} ({code})", classified.message),
@@ -35,8 +35,8 @@ pub fn failure(error: &CallError, failures: u32) -> Failure {
     }
 }
 
-fn outcome(disposition: Disposition, failures: u32) -> Outcome {
-    match disposition {
+fn outcome(error: &CallError, failures: u32) -> Outcome {
+    match error.disposition(failures) {
         Disposition::Retry { after } => Outcome::Retry { after },
         Disposition::Wait { after } => Outcome::Wait { after },
         Disposition::Resolve {
@@ -49,7 +49,7 @@ fn outcome(disposition: Disposition, failures: u32) -> Outcome {
             after: if failures <= 1 {
                 Duration::ZERO
             } else {
-                provider_host::backoff::backoff(failures, rand::random())
+                error.backoff(failures)
             },
         },
         Disposition::Hold { look_again } => Outcome::Hold { look_again },

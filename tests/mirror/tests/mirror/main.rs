@@ -5,7 +5,10 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod answers;
+mod lasting;
 mod lies;
+mod owned;
 mod scene;
 mod sessions;
 mod stalled;
@@ -67,6 +70,8 @@ fn rows() -> Vec<Row> {
     rows.extend(sessions::rows());
     rows.extend(streams::rows());
     rows.extend(stalled::rows());
+    rows.extend(owned::rows());
+    rows.extend(lasting::rows());
     rows
 }
 

@@ -4,21 +4,22 @@
 
 use std::sync::Arc;
 
-use crate::scene::{CLUSTER, MACHINE, Scene, is_running};
-use crate::world::{PATIENCE, World};
 use actuator_proto::discovery::v1::Stability;
 use actuator_proto::v1::{self, ErrorReason};
 use anyhow::ensure;
 use bytes::Bytes;
 use futures::StreamExt as _;
 use kube::api::{Api, DeleteParams};
+use mirror::identity::Identity;
 use mirror::ledger::{Call, Ledger};
-use mirror::provider::{Act, Identity, Provider};
+use mirror::provider::{Act, Provider};
 use mirror::statuses;
 use outrigger_api::{Cluster, Machine, Provider as ProviderObject};
 use tonic::Code;
 
 use crate::Row;
+use crate::scene::{CLUSTER, MACHINE, Scene, is_running};
+use crate::world::{PATIENCE, World};
 
 const STABLE: i32 = Stability::Stable as i32;
 

@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use crate::scene::{Scene, is_running};
-use crate::world::{PATIENCE, World};
 use anyhow::ensure;
-use mirror::ledger::Call;
+use mirror::ledger::{Call, Ledger};
 use mirror::provider::Act;
 use outrigger_api::Machine;
 
 use crate::Row;
+use crate::scene::{Scene, is_running};
+use crate::world::{PATIENCE, World};
 
 /// How many machines each of the two has: more than calls may be under way to one.
 const MACHINES: usize = 40;
@@ -85,14 +85,14 @@ async fn never_answers(world: Arc<World>, calls: &'static [Call]) -> anyhow::Res
     }
     if calls.contains(&Call::GetProtocols) {
         hangs.provider.restart()?;
-        let dialled = |ledger: &mirror::ledger::Ledger| ledger.count(Call::GetProtocols) >= 2;
+        let dialled = |ledger: &Ledger| ledger.count(Call::GetProtocols) >= 2;
         hangs.provider.until(PATIENCE, "the second dial", dialled).await?;
         fill(&hangs).await?;
     } else {
         fill(&hangs).await?;
         let first = calls.contains(&Call::ValidateConfig).then_some(Call::ValidateConfig);
         let first = first.unwrap_or(Call::CreateMachine);
-        let asked = |ledger: &mirror::ledger::Ledger| ledger.count(first) >= 1;
+        let asked = |ledger: &Ledger| ledger.count(first) >= 1;
         hangs.provider.until(PATIENCE, "a call that hangs", asked).await?;
     }
     come_and_go(well).await?;
@@ -120,7 +120,7 @@ async fn never_deletes(world: Arc<World>) -> anyhow::Result<()> {
     for index in 0..MACHINES {
         hangs.delete::<Machine>(&format!("m{index}")).await?;
     }
-    let asked = |ledger: &mirror::ledger::Ledger| ledger.count(Call::DeleteMachine) >= 2;
+    let asked = |ledger: &Ledger| ledger.count(Call::DeleteMachine) >= 2;
     hangs.provider.until(PATIENCE, "deletions that hang", asked).await?;
     // Not even the creations of the provider itself are held up.
     hangs.make_machine("late").await?;

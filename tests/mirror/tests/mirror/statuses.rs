@@ -1,8 +1,6 @@
 //! Statuses that no SDK would send: without details, with details that are none, with
 //! reasons and effects that nobody knows, too large, with what must not be shown.
 
-use crate::scene::{MACHINE, Scene, is_running, machine_condition};
-use crate::world;
 use actuator_proto::v1::{Effect, ErrorReason};
 use anyhow::ensure;
 use mirror::ledger::Call;
@@ -12,7 +10,9 @@ use outrigger_api::Machine;
 use tonic::{Code, Status};
 
 use crate::Row;
+use crate::scene::{MACHINE, Scene, is_running, machine_condition};
 use crate::table::{Case, Operation, Recovery as R, camel};
+use crate::world;
 
 const WORDS: &str = "the cloud said no, quite plainly";
 const NONE: i32 = Effect::None as i32;

@@ -3,8 +3,6 @@
 
 use std::sync::Arc;
 
-use crate::scene::{MACHINE, Scene, is_running};
-use crate::world::PATIENCE;
 use actuator_proto::v1;
 use actuator_proto::v1::watch_machines_response::Event;
 use anyhow::ensure;
@@ -13,6 +11,8 @@ use mirror::ledger::{Call, Ledger};
 use tonic::Status;
 
 use crate::Row;
+use crate::scene::{MACHINE, Scene, is_running};
+use crate::world::PATIENCE;
 
 type Stream = BoxStream<'static, Result<v1::WatchMachinesResponse, Status>>;
 /// Name, what the stream says of what there is, the calls for a machine that runs.

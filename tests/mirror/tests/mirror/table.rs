@@ -3,8 +3,6 @@
 //! what the table says and nothing else, says so in the status where a person has to
 //! act, and loses nothing and makes nothing twice.
 
-use crate::scene::{CLUSTER, MACHINE, Scene, cluster_condition, is_ready, is_running, machine_condition, phase};
-use crate::world::PATIENCE;
 use actuator_proto::v1::{Effect, ErrorReason};
 use anyhow::ensure;
 use mirror::ledger::{Call, Ledger};
@@ -14,6 +12,8 @@ use outrigger_api::{Cluster, Machine};
 use tonic::{Code, Status};
 
 use crate::Row;
+use crate::scene::{CLUSTER, MACHINE, Scene, cluster_condition, is_ready, is_running, machine_condition, phase};
+use crate::world::PATIENCE;
 
 /// What the table's last column says, as far as calls for one object differ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -260,7 +260,8 @@ impl Case {
             (R::Escalate, _) => ("x!".into(), format!("x!{look}x")),
             (R::Resolve | R::Again, _) => ("(x!)+.*".into(), format!("x!{look}x!{look}x")),
             (R::Hold | R::Replace, _) => (format!("x!{look}"), format!("x!{look}x")),
-            (R::Refresh, _) => (format!("x!{look}x!{look}"), format!("x!{look}x!{look}x")),
+            // The second try may be under way when the process is killed: then it is looked into.
+            (R::Refresh, _) => (format!("x!{look}x!{look}"), format!("x!{look}x!e*x")),
             (R::HoldAndLook | R::Elsewhere, _) => (format!("x!({look}x!)*({look})?"), format!("(x!{look})+x")),
         };
         // A deletion is over when Exists has said so too.
