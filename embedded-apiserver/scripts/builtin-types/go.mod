@@ -2,7 +2,10 @@ module types
 
 go 1.24.0
 
-require k8s.io/api v0.34.4
+require (
+	k8s.io/api v0.34.4
+	k8s.io/apiextensions-apiserver v0.34.4
+)
 
 require (
 	github.com/fxamacker/cbor/v2 v2.9.0 // indirect

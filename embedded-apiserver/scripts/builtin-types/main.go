@@ -18,6 +18,7 @@ import (
 	events "k8s.io/api/events/v1"
 	policy "k8s.io/api/policy/v1"
 	rbac "k8s.io/api/rbac/v1"
+	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 )
 
 var roots = []any{
@@ -27,12 +28,15 @@ var roots = []any{
 	authorization.SelfSubjectAccessReview{}, authorization.SubjectAccessReview{},
 	authorization.LocalSubjectAccessReview{}, authorization.SelfSubjectRulesReview{},
 	authentication.SelfSubjectReview{}, authentication.TokenReview{}, authentication.TokenRequest{},
+	apiextensions.CustomResourceDefinition{},
 }
 
 // Types that read and write their JSON themselves.
 var own = map[string]bool{
 	"meta.Time": true, "meta.MicroTime": true, "meta.FieldsV1": true, "resource.Quantity": true,
-	"intstr.IntOrString": true, "runtime.RawExtension": true,
+	"intstr.IntOrString": true, "runtime.RawExtension": true, "apiextensions.JSON": true,
+	"apiextensions.JSONSchemaPropsOrArray": true, "apiextensions.JSONSchemaPropsOrBool": true,
+	"apiextensions.JSONSchemaPropsOrStringArray": true,
 }
 
 // name gives a package's types the API group before their name, as in messages.txt.
@@ -120,7 +124,7 @@ func main() {
 		names = append(names, name)
 	}
 	sort.Strings(names)
-	fmt.Println("# The Go types of the built-in kinds, from k8s.io/api and k8s.io/apimachinery v0.34.4 (Apache-2.0), made by")
+	fmt.Println("# The Go types of the built-in kinds, from k8s.io/api, apimachinery and apiextensions-apiserver v0.34.4 (Apache-2.0), made by")
 	fmt.Println("# scripts/builtin-types. Types, then fields: JSON name, type (a named one with its name before `=`), and whether empty or")
 	fmt.Println("# zero values are left out.")
 	for _, name := range names {

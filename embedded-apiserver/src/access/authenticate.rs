@@ -189,6 +189,15 @@ fn agnostic(user: User, audiences: &[String]) -> Authenticated {
     }
 }
 
+/// What the client is warned of whose `Authorization` header is meant to hold a token, and does not.
+pub fn header_warning(header: &str) -> Option<&'static str> {
+    let mut words = header.trim().splitn(3, ' ');
+    let meant = words.next().is_some_and(|scheme| scheme.eq_ignore_ascii_case("bearer"));
+    let spaced = words.next() == Some("") && words.next().is_some();
+    (meant && spaced)
+        .then_some("the provided Authorization header contains extra space before the bearer token, and is ignored")
+}
+
 /// The token of an `Authorization` header, if it is one with a token.
 fn bearer(header: &str) -> Option<&str> {
     let mut words = header.trim().split(' ');
@@ -214,6 +223,7 @@ mod tests {
     #[case("", None)]
     fn headers(#[case] header: &str, #[case] token: Option<&str>) {
         assert_eq!(bearer(header), token);
+        assert_eq!(header_warning(header).is_some(), header == "Bearer  a");
     }
 
     #[test]

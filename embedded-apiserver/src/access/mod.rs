@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 
 pub(crate) use account_token::{Bound, Claims, ISSUER, KeyError, Keys, Reference, SigningKey};
 pub(crate) use attributes::Attributes;
-pub(crate) use authenticate::{Access, Caller};
+pub(crate) use authenticate::{Access, Caller, header_warning};
 pub(crate) use default_policy::{defaults, reconciled};
 pub(crate) use escalation::confirm_no_escalation;
 pub(crate) use impersonate::{Refused, wanted};

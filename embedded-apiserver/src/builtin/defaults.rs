@@ -233,7 +233,7 @@ mod tests {
             "volumes": [{ "name": "v" }, { "name": "w", "secret": { "secretName": "s" } }],
         } });
         let kind = types::named("core.Pod").expect("known");
-        form::settle(kind, &mut pod).expect("settles");
+        form::settle(kind, form::Source::Text, &mut pod).expect("settles");
         fill(kind, &mut pod);
         let at = |pointer: &str| pod.pointer(pointer).cloned().unwrap_or_default();
         assert_eq!(at("/spec/containers/0/imagePullPolicy"), "IfNotPresent");

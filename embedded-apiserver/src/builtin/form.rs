@@ -9,13 +9,25 @@ use serde_json::{Map, Value, json};
 
 use super::quantity::{self, Quantity};
 use super::time;
-use super::types::{Field, Shape, Struct, Type};
+use super::types::{self, Alternative, Field, Shape, Struct, Type};
+use crate::schema::go_kind;
+
+/// Who reads: the words for what does not fit are not the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// A body or what a patch of JSON led to, read by Go's JSON decoder.
+    Text,
+    /// What a strategic merge patch led to, taken over value by value.
+    Values,
+}
 
 /// Brings an object into the form of its type; the error is what the real decoder says.
-pub(super) fn settle(kind: &'static Struct, object: &mut Value) -> Result<(), String> {
+pub(super) fn settle(kind: &'static Struct, source: Source, object: &mut Value) -> Result<(), String> {
     let mut reader = Reader {
+        source,
         path: Vec::new(),
         owner: kind,
+        frozen: false,
         error: None,
     };
     reader.structure(kind, object);
@@ -23,8 +35,11 @@ pub(super) fn settle(kind: &'static Struct, object: &mut Value) -> Result<(), St
 }
 
 struct Reader {
+    source: Source,
     path: Vec<&'static str>,
     owner: &'static Struct,
+    /// Inside a type that reads itself, whose errors are told at its own place.
+    frozen: bool,
     /// The first error; decoding goes on after it in the real server too, and its first one is told.
     error: Option<String>,
 }
@@ -34,19 +49,29 @@ impl Reader {
         self.error.get_or_insert(error);
     }
 
-    fn mismatch(&mut self, value: &Value, wanted: &str) {
+    fn mismatch(&mut self, value: &Value, kind: &Type) {
+        if value.is_null() {
+            return;
+        }
+        match self.source {
+            Source::Text => self.unreadable(value, &kind.name),
+            Source::Values => self.fail(unfit(value, kind)),
+        }
+    }
+
+    /// What Go's decoder of JSON says of a value that is not of the type.
+    fn unreadable(&mut self, value: &Value, wanted: &str) {
         let found = match value {
-            Value::Null => return,
-            Value::Bool(_) => "bool".to_owned(),
-            Value::String(_) => "string".to_owned(),
-            Value::Array(_) => "array".to_owned(),
-            Value::Object(_) => "object".to_owned(),
-            Value::Number(number) if wanted.starts_with("int") => format!("number {number}"),
-            Value::Number(_) => "number".to_owned(),
+            Value::Number(number) if wanted.starts_with("int") || wanted == "float64" => format!("number {number}"),
+            other => go_kind(other).to_owned(),
         };
-        let place = format!("{}.{}", self.owner.short_name(), self.path.join("."));
+        let into = match self.source {
+            Source::Text => format!("struct field {}.{}", self.owner.short_name(), self.path.join(".")),
+            // A type that reads itself gets to see its own value only.
+            Source::Values => "value".to_owned(),
+        };
         self.fail(format!(
-            "json: cannot unmarshal {found} into Go struct field {place} of type {wanted}"
+            "json: cannot unmarshal {found} into Go {into} of type {wanted}"
         ));
     }
 
@@ -54,7 +79,10 @@ impl Reader {
         let Some(map) = value.as_object_mut() else {
             return;
         };
-        let outer = std::mem::replace(&mut self.owner, kind);
+        let outer = self.owner;
+        if !self.frozen {
+            self.owner = kind;
+        }
         map.retain(|key, child| {
             let Some(field) = kind.field(key) else {
                 return false;
@@ -62,9 +90,13 @@ impl Reader {
             if child.is_null() {
                 return false;
             }
-            self.path.push(field.name);
+            if !self.frozen {
+                self.path.push(field.name);
+            }
             self.value(&field.kind, child);
-            self.path.pop();
+            if !self.frozen {
+                self.path.pop();
+            }
             !is_left_out(field, child)
         });
         fill_absent(kind, map);
@@ -78,38 +110,89 @@ impl Reader {
             _ if value.is_null() => *value = zero(kind),
             Shape::Struct(_) => match (kind.target(), value.is_object()) {
                 (Some(target), true) => self.structure(target, value),
-                (Some(_), false) => self.mismatch(value, &kind.name),
+                (Some(_), false) => self.mismatch(value, kind),
                 (None, _) => {}
             },
             Shape::List(inner) => match value {
                 Value::Array(items) => items.iter_mut().for_each(|item| self.value(inner, item)),
-                other => self.mismatch(other, &kind.name),
+                other => self.mismatch(other, kind),
             },
             Shape::Map(inner) => match value {
                 Value::Object(map) => map.values_mut().for_each(|child| self.value(inner, child)),
-                other => self.mismatch(other, &kind.name),
+                other => self.mismatch(other, kind),
             },
-            Shape::Text if !value.is_string() => self.mismatch(value, &kind.name),
-            Shape::Flag if !value.is_boolean() => self.mismatch(value, &kind.name),
-            Shape::Integer(bits) if !fits(value, *bits) => self.mismatch(value, &kind.name),
-            Shape::IntOrString if !value.is_string() && !fits(value, 32) => self.mismatch(value, "int32"),
+            Shape::Either(alternative) => {
+                let frozen = std::mem::replace(&mut self.frozen, true);
+                self.either(*alternative, value);
+                self.frozen = frozen;
+            }
+            Shape::Text if !value.is_string() => self.mismatch(value, kind),
+            Shape::Flag if !value.is_boolean() => self.mismatch(value, kind),
+            Shape::Float if !value.is_number() || is_beyond(value) => self.mismatch(value, kind),
+            Shape::Integer(bits) => self.integer(kind, *bits, value),
+            Shape::IntOrString if !value.is_string() && !fits(value, 32) => self.unreadable(value, "int32"),
             Shape::Bytes => self.bytes(kind, value),
             Shape::Quantity => self.quantity(value),
             Shape::Time => self.time(value, false),
             Shape::MicroTime => self.time(value, true),
-            Shape::Text | Shape::Flag | Shape::Integer(_) | Shape::IntOrString => {}
+            Shape::Text | Shape::Flag | Shape::Float | Shape::IntOrString => {}
+        }
+    }
+
+    fn integer(&mut self, kind: &Type, bits: u32, value: &mut Value) {
+        match (self.source, wrapped(value, bits)) {
+            (Source::Values, Some(number)) => *value = number.into(),
+            _ if fits(value, bits) => {}
+            _ => self.mismatch(value, kind),
+        }
+    }
+
+    /// A schema, or what may stand in its place; other values read as none.
+    fn either(&mut self, alternative: Alternative, value: &mut Value) {
+        let schema = types::named(Alternative::STRUCT);
+        match (alternative, value) {
+            (_, value @ Value::Object(_)) => {
+                if let Some(schema) = schema {
+                    self.structure(schema, value);
+                }
+            }
+            (Alternative::Schemas, Value::Array(items)) => {
+                for item in items {
+                    match (item.is_object(), schema) {
+                        (true, Some(schema)) => self.structure(schema, item),
+                        _ => self.unreadable_unless_null(item, "v1.JSONSchemaProps"),
+                    }
+                }
+            }
+            (Alternative::Texts, Value::Array(items)) => {
+                for item in items.iter().filter(|item| !item.is_string()) {
+                    self.unreadable_unless_null(item, "string");
+                }
+            }
+            (Alternative::Flag, Value::Bool(_)) | (Alternative::Schemas | Alternative::Texts, _) => {}
+            (Alternative::Flag, _) => self.fail("boolean or JSON schema expected".to_owned()),
+        }
+    }
+
+    fn unreadable_unless_null(&mut self, value: &Value, wanted: &str) {
+        if !value.is_null() {
+            self.unreadable(value, wanted);
         }
     }
 
     fn bytes(&mut self, kind: &Type, value: &mut Value) {
         let Value::String(text) = value else {
-            self.mismatch(value, &kind.name);
+            self.mismatch(value, kind);
             return;
         };
         text.retain(|letter| letter != '\n' && letter != '\r');
         if STANDARD.decode(text.as_bytes()).is_err() {
             let at = wrong_byte(text.as_bytes());
-            self.fail(format!("illegal base64 data at input byte {at}"));
+            let before = match self.source {
+                Source::Text => "",
+                Source::Values => "error decoding from json: ",
+            };
+            self.fail(format!("{before}illegal base64 data at input byte {at}"));
         }
     }
 
@@ -127,7 +210,7 @@ impl Reader {
 
     fn time(&mut self, value: &mut Value, micro: bool) {
         let Value::String(text) = value else {
-            self.mismatch(value, "string");
+            self.unreadable(value, "string");
             return;
         };
         match time::canonical(text, micro) {
@@ -137,11 +220,80 @@ impl Reader {
     }
 }
 
+/// What Go's converter of values says of one that is not of the type (`runtime/converter.go`).
+fn unfit(value: &Value, kind: &Type) -> String {
+    let found = match value {
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::Bool(_) => "bool",
+        Value::String(_) => "string",
+        Value::Array(_) => "slice",
+        Value::Object(_) | Value::Null => "map",
+    };
+    // Go would make a letter of a number, and an integer of a fraction: that, it refuses by name.
+    let convertible = match &kind.shape {
+        Shape::Text => found == "int64",
+        Shape::Integer(_) => found == "float64",
+        _ => false,
+    };
+    match &kind.shape {
+        Shape::Pointer(inner) => unfit(value, inner),
+        Shape::Struct(_) => format!("cannot restore struct from: {found}"),
+        Shape::Map(_) => format!("cannot restore map from {found}"),
+        Shape::List(_) | Shape::Bytes => format!("cannot restore slice from {found}"),
+        _ if convertible => format!("cannot convert {found} to {}", kind.name),
+        Shape::Text => "unrecognized type: string".to_owned(),
+        Shape::Flag => "unrecognized type: bool".to_owned(),
+        _ => format!("unrecognized type: {}", kind.name),
+    }
+}
+
+/// A whole number in as many bits, as Go's conversion cuts it.
+#[allow(clippy::cast_possible_truncation)] // that is what the conversion does
+fn wrapped(value: &Value, bits: u32) -> Option<i64> {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    let whole = match (value.as_i64(), value.as_f64()) {
+        (Some(whole), _) => whole,
+        (None, Some(float)) if float.fract() == 0.0 && float.abs() < LIMIT => float as i64,
+        (None, Some(float)) if float.fract() == 0.0 => i64::MIN,
+        _ => return None,
+    };
+    Some(if bits > 32 { whole } else { i64::from(whole as i32) })
+}
+
+/// Puts what the decoder makes of a null into the lists that have one; lists have the same elements in both values.
+pub(super) fn replace_nulls(object: &mut Value, settled: &Value) {
+    match (object, settled) {
+        (Value::Object(map), Value::Object(settled)) => {
+            for (key, value) in map {
+                if let Some(settled) = settled.get(key) {
+                    replace_nulls(value, settled);
+                }
+            }
+        }
+        (Value::Array(items), Value::Array(settled)) => {
+            for (item, settled) in items.iter_mut().zip(settled) {
+                if item.is_null() {
+                    *item = settled.clone();
+                } else {
+                    replace_nulls(item, settled);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 /// An object of this kind before anything was said about it.
 pub(super) fn empty(kind: &'static Struct) -> Value {
     let mut map = Map::new();
     fill_absent(kind, &mut map);
     Value::Object(map)
+}
+
+/// Whether a number was too large to be read, for which the largest one stands.
+fn is_beyond(value: &Value) -> bool {
+    value.as_f64().is_some_and(|number| number.abs() >= f64::MAX)
 }
 
 fn fits(value: &Value, bits: u32) -> bool {
@@ -171,7 +323,10 @@ fn wrong_byte(text: &[u8]) -> usize {
 fn is_left_out(field: &Field, value: &Value) -> bool {
     let empty = match (&field.kind.shape, value) {
         (_, Value::Null) => true,
-        (Shape::Pointer(_) | Shape::Struct(_) | Shape::Quantity | Shape::IntOrString | Shape::Raw, _) => false,
+        (
+            Shape::Pointer(_) | Shape::Struct(_) | Shape::Quantity | Shape::IntOrString | Shape::Raw | Shape::Either(_),
+            _,
+        ) => false,
         (_, Value::String(text)) => text.is_empty(),
         // An empty list of managers is a wish: to own nothing any more.
         (_, Value::Array(items)) => items.is_empty() && field.name != "managedFields",
@@ -201,7 +356,7 @@ fn zero(kind: &Type) -> Value {
     match &kind.shape {
         Shape::Text => json!(""),
         Shape::Flag => json!(false),
-        Shape::Integer(_) | Shape::IntOrString => json!(0),
+        Shape::Integer(_) | Shape::Float | Shape::IntOrString => json!(0),
         Shape::Quantity => json!("0"),
         Shape::Struct(_) => {
             let mut map = Map::new();
@@ -211,17 +366,22 @@ fn zero(kind: &Type) -> Value {
             Value::Object(map)
         }
         Shape::Bytes => json!(""),
-        Shape::Time | Shape::MicroTime | Shape::Raw | Shape::List(_) | Shape::Map(_) | Shape::Pointer(_) => Value::Null,
+        Shape::Time
+        | Shape::MicroTime
+        | Shape::Raw
+        | Shape::Either(_)
+        | Shape::List(_)
+        | Shape::Map(_)
+        | Shape::Pointer(_) => Value::Null,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::types;
     use super::*;
 
     fn settled(kind: &str, mut object: Value) -> Result<Value, String> {
-        settle(types::named(kind).expect("known"), &mut object).map(|()| object)
+        settle(types::named(kind).expect("known"), Source::Text, &mut object).map(|()| object)
     }
 
     #[test]

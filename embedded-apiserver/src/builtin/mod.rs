@@ -27,6 +27,7 @@ use serde_json::{Map, Value, json};
 use crate::registry::Resource;
 use crate::schema::Cause;
 use check::Problems;
+pub(crate) use form::Source;
 
 /// The annotation in which a DaemonSet counts the changes of its template.
 const TEMPLATE_GENERATION: &str = "deprecated.daemonset.template.generation";
@@ -36,17 +37,40 @@ pub(crate) fn is_typed(resource: &Resource) -> bool {
     resource.custom.is_none() && types::of_kind(&resource.group, &resource.kind).is_some()
 }
 
+/// Whether wrong types in the objects of a resource are found by [`decode`].
+pub(crate) fn is_checked(resource: &Resource) -> bool {
+    resource.custom.is_none() && types::checked(&resource.group, &resource.kind).is_some()
+}
+
 /// Brings an object into the form of its kind and fills in the defaults; the error is what the real decoder says.
-pub(crate) fn decode(resource: &Resource, object: &mut Value) -> Result<(), String> {
+pub(crate) fn decode(resource: &Resource, source: Source, object: &mut Value) -> Result<(), String> {
     if resource.custom.is_some() {
         return Ok(());
     }
     let Some(kind) = types::of_kind(&resource.group, &resource.kind) else {
-        return Ok(());
+        return match types::checked(&resource.group, &resource.kind) {
+            // Their form follows rules of their own: only the types are looked at.
+            Some(kind) => {
+                let mut settled = object.clone();
+                form::settle(kind, source, &mut settled)?;
+                form::replace_nulls(object, &settled);
+                crate::schema::settle_numbers(object);
+                Ok(())
+            }
+            None => Ok(()),
+        };
     };
-    form::settle(kind, object)?;
+    form::settle(kind, source, object)?;
     defaults::fill(kind, object);
     agree(kind.name, object)
+}
+
+/// Looks at the types in an object whose type in the table has this name; the error is what the real decoder says.
+pub(crate) fn check_types(name: &str, object: &Value) -> Result<(), String> {
+    match types::named(name) {
+        Some(kind) => form::settle(kind, Source::Text, &mut object.clone()),
+        None => Ok(()),
+    }
 }
 
 /// An object of this kind before anything was said about it, if its type is in the table.
@@ -59,7 +83,7 @@ pub(crate) fn empty(api_version: &str, kind: &str) -> Option<Value> {
 pub(crate) fn rewrite(resource: &Resource, object: &mut Value) {
     if let Some(kind) = types::of_kind(&resource.group, &resource.kind) {
         // It was decoded before it was stored.
-        let _ = form::settle(kind, object);
+        let _ = form::settle(kind, Source::Text, object);
     }
 }
 

@@ -21,6 +21,7 @@ pub(super) enum Shape {
     Flag,
     /// With this many bits.
     Integer(u32),
+    Float,
     Bytes,
     Time,
     MicroTime,
@@ -28,11 +29,26 @@ pub(super) enum Shape {
     IntOrString,
     /// Any JSON.
     Raw,
+    /// A struct or something else in its place: part of a schema.
+    Either(Alternative),
     List(Box<Type>),
     Map(Box<Type>),
     Pointer(Box<Type>),
     /// By its name.
     Struct(&'static str),
+}
+
+/// What may stand in the place of a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Alternative {
+    Schemas,
+    Flag,
+    Texts,
+}
+
+impl Alternative {
+    /// The struct that the other form is of.
+    pub(super) const STRUCT: &'static str = "apiextensions.JSONSchemaProps";
 }
 
 /// A field of a struct.
@@ -115,6 +131,19 @@ pub(super) fn of_kind(group: &str, kind: &str) -> Option<&'static Struct> {
     named(&format!("{package}.{kind}"))
 }
 
+/// The struct of a kind whose types are checked by the table; besides those of [`of_kind`], the kinds that take their
+/// form by rules of their own.
+pub(super) fn checked(group: &str, kind: &str) -> Option<&'static Struct> {
+    let package = match group {
+        "apiextensions.k8s.io" => "apiextensions",
+        "authentication.k8s.io" => "authentication",
+        "authorization.k8s.io" => "authorization",
+        "rbac.authorization.k8s.io" => "rbac",
+        _ => return of_kind(group, kind),
+    };
+    named(&format!("{package}.{kind}"))
+}
+
 /// Go's name of a type: the packages of all API groups are called `v1`.
 fn go_name(name: &str) -> String {
     match name.split_once('.') {
@@ -157,7 +186,11 @@ impl Type {
                 "meta.MicroTime" => Shape::MicroTime,
                 "resource.Quantity" => Shape::Quantity,
                 "intstr.IntOrString" => Shape::IntOrString,
-                "meta.FieldsV1" | "runtime.RawExtension" => Shape::Raw,
+                "float64" => Shape::Float,
+                "meta.FieldsV1" | "runtime.RawExtension" | "apiextensions.JSON" => Shape::Raw,
+                "apiextensions.JSONSchemaPropsOrArray" => Shape::Either(Alternative::Schemas),
+                "apiextensions.JSONSchemaPropsOrBool" => Shape::Either(Alternative::Flag),
+                "apiextensions.JSONSchemaPropsOrStringArray" => Shape::Either(Alternative::Texts),
                 name => Shape::Struct(name),
             };
             (shape, go_name(text))
@@ -201,5 +234,9 @@ mod tests {
         assert_eq!(name("terminationGracePeriodSeconds"), Some("int64"));
         assert!(of_kind("events.k8s.io", "Event").is_some());
         assert!(of_kind("apiextensions.k8s.io", "CustomResourceDefinition").is_none());
+        assert!(checked("apiextensions.k8s.io", "CustomResourceDefinition").is_some());
+        assert!(checked("rbac.authorization.k8s.io", "Role").is_some());
+        assert!(checked("", "Pod").is_some());
+        assert!(named(Alternative::STRUCT).is_some());
     }
 }

@@ -55,19 +55,25 @@ impl Handler {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let text = negotiate::refusal(request.headers());
+        let warning = authorization(request.headers()).and_then(access::header_warning);
         // The last resort: a bug ends one request, not the connection.
         let answered = AssertUnwindSafe(Carried::new(self.respond(caller, request)))
             .catch_unwind()
             .await;
-        match answered.unwrap_or_else(|_| Err(ApiError::internal("the request ended in a bug of the server"))) {
-            Ok(response) => response,
-            Err(error) => {
-                if error.code >= 500 {
-                    tracing::warn!(code = error.code, message = %error.message, "request failed");
+        let mut response =
+            match answered.unwrap_or_else(|_| Err(ApiError::internal("the request ended in a bug of the server"))) {
+                Ok(response) => response,
+                Err(error) => {
+                    if error.code >= 500 {
+                        tracing::warn!(code = error.code, message = %error.message, "request failed");
+                    }
+                    render::error(&error, text)
                 }
-                render::error(&error, text)
-            }
+            };
+        if let Some(warning) = warning {
+            render::warn(&mut response, warning);
         }
+        response
     }
 
     async fn respond<B>(&self, caller: Caller, request: Request<B>) -> Result<Response<Body>, ApiError>
@@ -106,7 +112,7 @@ impl Handler {
 
     /// Who asks.
     fn authenticate(&self, caller: Caller, headers: &HeaderMap) -> Result<User, ApiError> {
-        let authorization = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let authorization = authorization(headers);
         let core = &self.core;
         let audiences = [access::ISSUER.to_owned()];
         core.access
@@ -309,6 +315,10 @@ impl Handler {
         }
         Ok(response)
     }
+}
+
+fn authorization(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok())
 }
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";

@@ -68,6 +68,9 @@ pub fn error(error: &ApiError, text: Text) -> Response<Body> {
             .headers_mut()
             .insert(http::header::RETRY_AFTER, HeaderValue::from(seconds));
     }
+    for warning in &error.warnings {
+        warn(&mut response, warning);
+    }
     response
 }
 
@@ -92,13 +95,17 @@ pub fn answer(answer: Answer, form: Form<'_>) -> Response<Body> {
         },
     };
     for warning in answer.warnings {
-        if let Ok(header) = HeaderValue::from_str(&warning_header(&warning)) {
-            response
-                .headers_mut()
-                .append(HeaderName::from_static("warning"), header);
-        }
+        warn(&mut response, &warning);
     }
     response
+}
+
+/// Adds a warning to a response.
+pub fn warn(response: &mut Response<Body>, warning: &str) {
+    if let Ok(header) = HeaderValue::from_str(&warning_header(warning)) {
+        let headers = response.headers_mut();
+        headers.append(HeaderName::from_static("warning"), header);
+    }
 }
 
 /// A warning as RFC 7234 has it, with the agent left out.

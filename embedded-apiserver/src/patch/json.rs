@@ -3,9 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{PatchError, Patched, decoding, go_kind};
+use super::{PatchError, Patched, decoding};
 use crate::deep;
-use crate::schema::decode_strict;
+use crate::schema::{decode_exact, go_kind};
 
 /// The most operations of a JSON patch.
 pub(super) const MAX_OPERATIONS: usize = 10_000;
@@ -16,7 +16,7 @@ const MEMBERS: [&str; 4] = ["op", "path", "from", "value"];
 
 /// Applies an RFC 6902 patch.
 pub fn json_patch(live: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
-    let (decoded, duplicates) = decode_strict(patch).map_err(decoding)?;
+    let (decoded, duplicates) = decode_exact(patch).map_err(decoding)?;
     let mut strict_findings = duplicates;
     let operations = match decoded {
         Value::Array(operations) => operations,

@@ -11,7 +11,7 @@ mod tests;
 pub use json::json_patch;
 pub use strategic::{shown, strategic_merge_patch};
 
-use crate::schema::{DecodeError, decode_strict};
+use crate::schema::{DecodeError, decode_exact, go_kind};
 use serde_json::{Map, Value};
 
 /// Why a patch was not applied, with the reason and code that the real server answers.
@@ -75,7 +75,7 @@ pub struct Patched {
 
 /// Applies an RFC 7386 merge patch.
 pub fn merge_patch(live: &Value, patch: &[u8]) -> Result<Patched, PatchError> {
-    let (patch, strict_findings) = match decode_strict(patch).map_err(decoding)? {
+    let (patch, strict_findings) = match decode_exact(patch).map_err(decoding)? {
         (Value::Object(map), findings) => (map, findings),
         (Value::Null, _) => return Err(PatchError::BadRequest("Invalid JSON Patch".to_owned())),
         (other, _) => {
@@ -132,15 +132,4 @@ fn no_map(value: &Value) -> String {
 
 fn decoding(error: DecodeError) -> PatchError {
     PatchError::BadRequest(format!("error decoding patch: {error}"))
-}
-
-fn go_kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }

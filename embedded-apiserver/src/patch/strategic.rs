@@ -4,7 +4,7 @@
 //! this patch for too.
 
 use super::{PatchError, Patched, no_map};
-use crate::schema::{Node, NodeId, Schema, decode_strict};
+use crate::schema::{Node, NodeId, Schema, decode_exact, go_json};
 use serde_json::{Map, Value};
 
 const DIRECTIVE: &str = "$patch";
@@ -26,7 +26,7 @@ pub fn strategic_merge_patch(live: &Value, patch: &[u8], schema: &Schema) -> Res
 
 /// Decodes a strategic merge patch, in which null stands for an empty one.
 fn decode_map(patch: &[u8]) -> Result<(Map<String, Value>, Vec<String>), PatchError> {
-    match decode_strict(patch).map_err(|error| PatchError::BadRequest(error.to_string()))? {
+    match decode_exact(patch).map_err(|error| PatchError::BadRequest(error.to_string()))? {
         (Value::Object(map), findings) => Ok((map, findings)),
         (Value::Null, findings) => Ok((Map::new(), findings)),
         (other, _) => Err(PatchError::BadRequest(no_map(&other))),
@@ -389,6 +389,6 @@ fn go_print(value: &Value) -> String {
         Value::Null => "<nil>".to_owned(),
         Value::Array(items) => format!("[{}]", items.iter().map(go_print).collect::<Vec<_>>().join(" ")),
         Value::Object(map) => go_map(map),
-        other => other.to_string(),
+        other => go_json(other),
     }
 }

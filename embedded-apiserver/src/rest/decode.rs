@@ -2,12 +2,17 @@
 //!
 //! Pure. Not for: unknown fields and defaults (`prepare`), rules (`validate`).
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Value};
 
 use super::object::set_field;
-use super::{ApiError, BodyFormat, Request};
-use crate::registry;
-use crate::schema::{DecodeError, decode_strict, decode_strict_yaml, decode_typed, go_quote};
+use super::{ApiError, BodyFormat, Request, prepare};
+use crate::schema::{
+    DecodeError, Schema, decode_strict, decode_strict_yaml, decode_typed, go_kind, go_quote, in_document_order,
+    literal, settle_numbers,
+};
+use crate::{builtin, registry};
 
 /// How much of a body an error shows, in bytes.
 const SHOWN: usize = 30;
@@ -15,20 +20,87 @@ const SHOWN: usize = 30;
 const TYPE: &str =
     r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
 
+/// What a body has to hold.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// The API group; empty for the core group.
+    pub group: &'a str,
+    /// The version.
+    pub version: &'a str,
+    /// The kind.
+    pub kind: &'a str,
+    /// Whether a definition made it.
+    pub custom: bool,
+}
+
+impl<'a> Expected<'a> {
+    /// An object of the request's resource.
+    pub fn by(request: &'a Request) -> Self {
+        Self {
+            group: &request.resource.group,
+            version: &request.version,
+            kind: &request.resource.kind,
+            custom: request.resource.custom.is_some(),
+        }
+    }
+
+    fn api_version(&self) -> String {
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
+    }
+
+    /// The package of its Go types.
+    fn package(&self) -> &'a str {
+        match self.group {
+            "" | "events.k8s.io" => "core",
+            group => group.split('.').next().unwrap_or_default(),
+        }
+    }
+
+    /// 400: the body has a kind, but cannot be read as this one.
+    fn not_handled(&self, kind: &str, version: &str, why: &str) -> ApiError {
+        ApiError::bad_request(format!(
+            "{kind} in version {} cannot be handled as a {}: {why}",
+            go_quote(version),
+            self.kind
+        ))
+    }
+}
+
+/// Decodes the body of a subresource that takes a built-in kind of its own; tells of unknown and duplicate fields.
+pub fn subresource(request: &Request, expected: Expected<'_>, warnings: &mut Vec<String>) -> Result<Value, ApiError> {
+    let refuse = |why: String| expected.not_handled(expected.kind, expected.version, &as_written(&request.body, &why));
+    let (mut value, mut findings) = object(request, expected)?;
+    builtin::check_types(&format!("{}.{}", expected.package(), expected.kind), &value).map_err(refuse)?;
+    settle_numbers(&mut value);
+    if let Some(schema) = Schema::builtin(&expected.api_version(), expected.kind) {
+        let unknown = schema.prune(&mut value);
+        findings.extend(unknown.into_iter().map(|path| format!("unknown field {path:?}")));
+    }
+    if request.format == BodyFormat::Json {
+        in_document_order(&request.body, &mut findings);
+    }
+    prepare::judge_findings(request, findings, warnings).map_err(refuse)?;
+    Ok(value)
+}
+
 /// Decodes a body; also gives the duplicate fields.
-pub fn object(request: &Request) -> Result<(Value, Vec<String>), ApiError> {
-    let unrecognized = |why: &str| unrecognized(&request.resource.kind, &request.body, why);
+pub fn object(request: &Request, expected: Expected<'_>) -> Result<(Value, Vec<String>), ApiError> {
+    let unrecognized = |why: &str| unrecognized(expected.kind, &request.body, why);
     let yaml = matches!(request.format, BodyFormat::Yaml | BodyFormat::Apply);
     let decoded = if yaml {
         decode_strict_yaml(&request.body)
-    } else if request.resource.custom.is_some() {
+    } else if expected.custom {
         decode_strict(&request.body)
     } else {
         decode_typed(&request.body)
     };
     let (mut value, duplicates) = decoded.map_err(|error| match &error {
         DecodeError::Json(why) => unrecognized(&format!("couldn't get version/kind; json parse error: {why}")),
-        DecodeError::Number(why) => not_handled(request, &request.resource.kind, &request.version, why),
+        DecodeError::Number(why) => expected.not_handled(expected.kind, expected.version, why),
         DecodeError::TooDeep if yaml => unrecognized("yaml: exceeded max depth of 10000"),
         other => unrecognized(&other.to_string()),
     })?;
@@ -41,7 +113,7 @@ pub fn object(request: &Request) -> Result<(Value, Vec<String>), ApiError> {
     };
     let missing = |value: &Value| unrecognized(&format!("Object 'Kind' is missing in '{}'", raw(value)));
     if value.is_null() {
-        if request.resource.custom.is_some() {
+        if expected.custom {
             return Err(missing(&value));
         }
         value = Value::Object(Map::new());
@@ -58,15 +130,15 @@ pub fn object(request: &Request) -> Result<(Value, Vec<String>), ApiError> {
             text("apiVersion")
         )));
     }
-    if request.resource.custom.is_some() && text("kind").is_empty() {
+    if expected.custom && text("kind").is_empty() {
         return Err(missing(&value));
     }
-    check_type(request, &mut value)?;
+    check_type(expected, &mut value)?;
     Ok((value, duplicates))
 }
 
 /// Why the value has no kind and version that can be read.
-fn no_type(value: &Value) -> Option<String> {
+pub fn no_type(value: &Value) -> Option<String> {
     let Value::Object(fields) = value else {
         return Some(format!(
             "json: cannot unmarshal {} into Go value of type {TYPE}",
@@ -84,29 +156,17 @@ fn no_type(value: &Value) -> Option<String> {
     })
 }
 
-/// What JSON calls a value, in the words of Go.
-pub fn go_kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
-}
-
-/// Checks that an object is of the request's kind and version, and fills them in for built-in kinds.
-pub fn check_type(request: &Request, object: &mut Value) -> Result<(), ApiError> {
+/// Checks that an object is of the kind and version, and fills them in for built-in kinds.
+fn check_type(expected: Expected<'_>, object: &mut Value) -> Result<(), ApiError> {
     let text = |object: &Value, field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    if request.resource.custom.is_none() {
-        return built_in_type(request, object).map_err(|why| {
+    if !expected.custom {
+        return built_in_type(expected, object).map_err(|why| {
             let kind = text(object, "kind");
             let version = text(object, "apiVersion");
-            not_handled(request, &kind, version.rsplit('/').next().unwrap_or_default(), &why)
+            expected.not_handled(&kind, version.rsplit('/').next().unwrap_or_default(), &why)
         });
     }
-    let (found, expected) = (text(object, "apiVersion"), request.api_version());
+    let (found, expected) = (text(object, "apiVersion"), expected.api_version());
     if found != expected {
         return Err(ApiError::bad_request(format!(
             "the API version in the data ({found}) does not match the expected API version ({expected})"
@@ -116,17 +176,16 @@ pub fn check_type(request: &Request, object: &mut Value) -> Result<(), ApiError>
 }
 
 /// Fills in kind and version of an object of a built-in kind, or says why it is none.
-pub fn built_in_type(request: &Request, object: &mut Value) -> Result<(), String> {
-    let resource = &request.resource;
-    let expected = request.api_version();
-    for (field, expected) in [("apiVersion", expected.as_str()), ("kind", resource.kind.as_str())] {
+pub fn built_in_type(expected: Expected<'_>, object: &mut Value) -> Result<(), String> {
+    let api_version = expected.api_version();
+    for (field, wanted) in [("apiVersion", api_version.as_str()), ("kind", expected.kind)] {
         if object.get(field).and_then(Value::as_str).unwrap_or_default().is_empty() {
-            set_field(object, field, Some(expected.into()));
+            set_field(object, field, Some(wanted.into()));
         }
     }
     let text = |field: &str| object.get(field).and_then(Value::as_str).unwrap_or_default();
     let (version, kind) = (text("apiVersion"), text("kind"));
-    if version == expected && kind == resource.kind {
+    if version == api_version && kind == expected.kind {
         return Ok(());
     }
     let group = version.split_once('/').map_or("", |(group, _)| group);
@@ -136,13 +195,10 @@ pub fn built_in_type(request: &Request, object: &mut Value) -> Result<(), String
                 .strip_suffix("List")
                 .is_some_and(|kind| registry::is_built_in_kind(group, kind)));
     Err(if known {
-        let package = match resource.group.as_str() {
-            "" | "events.k8s.io" => "core",
-            group => group.split('.').next().unwrap_or_default(),
-        };
         format!(
-            "converting (v1.{kind}) to ({package}.{}): unknown conversion",
-            resource.kind
+            "converting (v1.{kind}) to ({}.{}): unknown conversion",
+            expected.package(),
+            expected.kind
         )
     } else {
         format!(
@@ -153,13 +209,19 @@ pub fn built_in_type(request: &Request, object: &mut Value) -> Result<(), String
     })
 }
 
+/// A number of another type is told as it stands in the body.
+pub fn as_written<'why>(body: &[u8], why: &'why str) -> Cow<'why, str> {
+    const NUMBER: &str = "json: cannot unmarshal number ";
+    let written = why.strip_prefix(NUMBER).and_then(|rest| {
+        let (shown, rest) = rest.split_once(" into ")?;
+        Some(format!("{NUMBER}{} into {rest}", literal(body, shown)?))
+    });
+    written.map_or(Cow::Borrowed(why), Cow::Owned)
+}
+
 /// 400: the object has a kind, but cannot be read as what the path takes.
 pub fn not_handled(request: &Request, kind: &str, version: &str, why: &str) -> ApiError {
-    ApiError::bad_request(format!(
-        "{kind} in version {} cannot be handled as a {}: {why}",
-        go_quote(version),
-        request.resource.kind
-    ))
+    Expected::by(request).not_handled(kind, version, why)
 }
 
 /// 400: the body does not even have a kind that can be read.

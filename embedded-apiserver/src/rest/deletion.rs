@@ -5,9 +5,10 @@ use serde_json::Value;
 
 use super::object::{finalizers, generation, has_grace, is_deleting, metadata_text, now_text};
 use super::object::{set_finalizers, set_metadata};
-use super::{ApiError, BodyFormat, Request, cause, strategy};
+use super::{ApiError, BodyFormat, Request, cause, decode as bodies, strategy};
+use crate::builtin;
 use crate::registry::{Behaviour, Resource};
-use crate::schema::{self, go_quote};
+use crate::schema::{self, DecodeError, go_quote};
 
 /// Waits for dependents to be orphaned.
 pub const ORPHAN_FINALIZER: &str = "orphan";
@@ -145,17 +146,25 @@ fn decode(format: BodyFormat, body: &[u8]) -> Result<Value, ApiError> {
     const NO_KIND: &str = "couldn't get version/kind; json parse error";
     let decoded = match format {
         BodyFormat::Yaml => schema::decode_strict_yaml(body),
-        _ => schema::decode_strict(body),
+        _ => schema::decode_typed(body),
     };
-    let (options, _) = decoded.map_err(|error| ApiError::unclassified(format!("{NO_KIND}: {error}")))?;
-    if !options.is_object() {
-        return Err(ApiError::unclassified(format!(
-            "{NO_KIND}: json: cannot unmarshal {} into Go value of type struct {{ APIVersion string \
-             \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \"json:\\\"kind,omitempty\\\"\" }}",
-            json_type(&options)
-        )));
+    let (options, _) = decoded.map_err(|error| {
+        ApiError::unclassified(match error {
+            DecodeError::Yaml(why) | DecodeError::Number(why) => why,
+            other => format!("{NO_KIND}: {other}"),
+        })
+    })?;
+    if options.is_null() {
+        return Ok(options);
+    }
+    if let Some(why) = bodies::no_type(&options) {
+        return Err(ApiError::unclassified(format!("{NO_KIND}: {why}")));
     }
     let text = |field: &str| options[field].as_str().unwrap_or_default();
+    if text("apiVersion").matches('/').count() > 1 {
+        let why = format!("unexpected GroupVersion string: {}", text("apiVersion"));
+        return Err(ApiError::unclassified(why));
+    }
     if !matches!(text("kind"), "" | "DeleteOptions") {
         return Err(ApiError::unclassified(format!(
             "no kind {:?} is registered for version {:?} in scheme \"pkg/runtime/scheme.go:110\"",
@@ -163,34 +172,9 @@ fn decode(format: BodyFormat, body: &[u8]) -> Result<Value, ApiError> {
             text("apiVersion")
         )));
     }
-    type Fits = fn(&Value) -> bool;
-    let fields: [(&str, &str, Fits); 4] = [
-        ("gracePeriodSeconds", "int64", Value::is_i64),
-        ("orphanDependents", "bool", Value::is_boolean),
-        ("propagationPolicy", "v1.DeletionPropagation", Value::is_string),
-        ("dryRun", "[]string", Value::is_array),
-    ];
-    for (field, kind, fits) in fields {
-        let value = &options[field];
-        if !value.is_null() && !fits(value) {
-            return Err(ApiError::unclassified(format!(
-                "json: cannot unmarshal {} into Go struct field DeleteOptions.{field} of type {kind}",
-                json_type(value)
-            )));
-        }
-    }
+    builtin::check_types("meta.DeleteOptions", &options)
+        .map_err(|why| ApiError::unclassified(bodies::as_written(body, &why)))?;
     Ok(options)
-}
-
-fn json_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "bool",
-        Value::Number(_) => "number",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-    }
 }
 
 /// What a deletion makes of an object.

@@ -19,6 +19,8 @@ pub struct ApiError {
     pub details: Value,
     /// `Status.metadata.continue`, with which an expired list may go on.
     pub continue_token: Option<String>,
+    /// `Warning` headers: what there was to say before the request failed.
+    pub warnings: Vec<String>,
 }
 
 impl std::fmt::Display for ApiError {
@@ -68,6 +70,7 @@ impl ApiError {
             message: message.into(),
             details: json!({}),
             continue_token: None,
+            warnings: Vec::new(),
         }
     }
 

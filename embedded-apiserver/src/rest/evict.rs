@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::decode::{self, Expected};
 use super::delete::delete_one;
 use super::deletion::DeleteOptions;
 use super::object::{generation, is_deleting, metadata_text, now_text};
 use super::write::tend_as;
-use super::{ApiError, BodyFormat, Core, Reply, Request, Subject, cause, prepare};
+use super::{ApiError, BodyFormat, Core, Reply, Request, Subject, cause};
 use crate::storage::{Key, Stored, WriteError};
 
 /// The name under which the server owns what an eviction writes.
@@ -20,8 +21,14 @@ const MAX_DISRUPTED: usize = 2000;
 const VIOLATES: &str = "Cannot evict pod as it would violate the pod's disruption budget.";
 
 /// Evicts a pod: deletes it unless a disruption budget forbids that now.
-pub async fn evict(core: &Arc<Core>, request: &Request) -> Result<Reply, ApiError> {
-    let (eviction, _) = prepare::decode(request.format, &request.body)?;
+pub async fn evict(core: &Arc<Core>, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, ApiError> {
+    let expected = Expected {
+        group: "policy",
+        version: "v1",
+        kind: "Eviction",
+        custom: false,
+    };
+    let eviction = decode::subresource(request, expected, warnings)?;
     check(request, &eviction)?;
     let options = options(request, &eviction)?;
     let key = request.key(&request.name);
@@ -73,15 +80,6 @@ fn status(code: u16, fields: Value) -> Reply {
 }
 
 fn check(request: &Request, eviction: &Value) -> Result<(), ApiError> {
-    let text = |field: &str| eviction[field].as_str().unwrap_or_default();
-    if !matches!(text("kind"), "" | "Eviction") {
-        let (kind, api_version) = (text("kind"), text("apiVersion"));
-        let version = api_version.rsplit('/').next().unwrap_or_default();
-        return Err(ApiError::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a Eviction: converting ({version}.{kind}) to \
-             (policy.Eviction): unknown conversion"
-        )));
-    }
     if metadata_text(eviction, "name") != request.name {
         return Err(ApiError::bad_request(
             "name in URL does not match name in Eviction object",

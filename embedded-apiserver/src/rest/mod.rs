@@ -310,6 +310,16 @@ impl Verb {
 /// Carries a request out.
 pub async fn carry_out(core: &Arc<Core>, verb: Verb, request: Request) -> Result<Answer, ApiError> {
     let mut warnings = Vec::new();
+    match answer(core, verb, request, &mut warnings).await {
+        Ok(reply) => Ok(Answer { reply, warnings }),
+        Err(mut error) => {
+            error.warnings = warnings;
+            Err(error)
+        }
+    }
+}
+
+async fn answer(core: &Arc<Core>, verb: Verb, request: Request, warnings: &mut Vec<String>) -> Result<Reply, ApiError> {
     let version = request.served()?;
     if let Some(warning) = &version.deprecation {
         warnings.push(warning.clone());
@@ -345,22 +355,21 @@ pub async fn carry_out(core: &Arc<Core>, verb: Verb, request: Request) -> Result
         });
     }
     options::check(verb, request.format, &request.options)?;
-    let reply = match (request.subresource.as_str(), verb) {
+    Ok(match (request.subresource.as_str(), verb) {
         ("scale", Verb::Get) => scale::get(core, &request)?,
-        ("scale", _) => scale::change(core, &request, &mut warnings).await?,
-        ("eviction", _) => evict::evict(core, &request).await?,
-        ("token", _) => token::create(core, &request, &mut warnings)?,
+        ("scale", _) => scale::change(core, &request, warnings).await?,
+        ("eviction", _) => evict::evict(core, &request, warnings).await?,
+        ("token", _) => token::create(core, &request, warnings)?,
         (_, Verb::Get) => list::get(core, &request)?,
         (_, Verb::List) => Reply::List(list::list(core, &request)?),
         (_, Verb::Watch) => Reply::Watch(Box::new(watch::start(core, request)?)),
         (_, Verb::Create) if request.resource.behaviour == crate::registry::Behaviour::Review => {
-            review::create(core, &request, &mut warnings)?
+            review::create(core, &request, warnings)?
         }
-        (_, Verb::Create) => write::create(core, &request, &mut warnings).await?,
-        (_, Verb::Update) => write::update(core, &request, &mut warnings).await?,
-        (_, Verb::Patch) => patch::patch(core, &request, &mut warnings).await?,
+        (_, Verb::Create) => write::create(core, &request, warnings).await?,
+        (_, Verb::Update) => write::update(core, &request, warnings).await?,
+        (_, Verb::Patch) => patch::patch(core, &request, warnings).await?,
         (_, Verb::Delete) => delete::delete(core, &request).await?,
         (_, Verb::DeleteCollection) => delete::delete_collection(core, &request).await?,
-    };
-    Ok(Answer { reply, warnings })
+    })
 }

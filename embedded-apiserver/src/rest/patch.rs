@@ -9,7 +9,7 @@ use super::write::{create_object, replace};
 use super::{ApiError, BodyFormat, Core, Reply, Request, Subject, cause, decode, prepare};
 use crate::managed_fields::{self, ApplyError};
 use crate::patch;
-use crate::schema::go_quote;
+use crate::schema::{NO_YAML, go_quote, settle_numbers};
 
 /// The patches that custom resources take.
 pub const FOR_CUSTOM: &str = "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
@@ -61,7 +61,7 @@ fn read_back(
     warnings: &mut Vec<String>,
 ) -> Result<(), String> {
     if request.resource.custom.is_none() {
-        decode::built_in_type(request, object)?;
+        decode::built_in_type(decode::Expected::by(request), object)?;
     } else if object
         .get("kind")
         .and_then(Value::as_str)
@@ -89,20 +89,25 @@ fn unfit(request: &Request, live: &Value, why: &str) -> ApiError {
         kind: "",
         name: "",
     };
+    let why = decode::as_written(&request.body, why);
     let message = format!("Invalid value: {}: {why}", go_quote(&shown));
     ApiError::invalid(subject, &[cause("FieldValueInvalid", "patch", message)])
 }
 
 /// Applies a patch that is no apply to an object.
 pub fn apply_patch(request: &Request, live: &Value) -> Result<patch::Patched, ApiError> {
-    Ok(match request.format {
+    let mut patched = match request.format {
         BodyFormat::JsonPatch => patch::json_patch(live, &request.body)?,
         BodyFormat::MergePatch => patch::merge_patch(live, &request.body)?,
         BodyFormat::StrategicMergePatch => {
             patch::strategic_merge_patch(live, &request.body, prepare::schema(request)?)?
         }
         _ => return Err(ApiError::unsupported_media_type(FOR_CUSTOM)),
-    })
+    };
+    if request.resource.custom.is_some() {
+        settle_numbers(&mut patched.object);
+    }
+    Ok(patched)
 }
 
 /// Decodes an applied configuration; also gives its duplicate fields.
@@ -129,7 +134,7 @@ fn judge_duplicates(request: &Request, duplicates: &[String], warnings: &mut Vec
     if prepare::judge_findings(request, duplicates.to_vec(), warnings).is_err() {
         let listed = duplicates.join("\n  ");
         return Err(ApiError::bad_request(format!(
-            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n  {listed}"
+            "error strict decoding YAML: error converting YAML to JSON: {NO_YAML}\n  {listed}"
         )));
     }
     Ok(())

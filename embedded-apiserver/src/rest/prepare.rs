@@ -33,7 +33,7 @@ pub fn decode(format: BodyFormat, body: &[u8]) -> Result<(Value, Vec<String>), A
 /// Drops unknown fields and fills in defaults; the findings are words for strict validation, the error says why the
 /// object cannot be read as one of its kind.
 pub fn prune_and_default(request: &Request, object: &mut Value) -> Result<Vec<String>, String> {
-    if !builtin::is_typed(&request.resource) {
+    if !builtin::is_checked(&request.resource) {
         validate::metadata_types(object).map_err(|error| error.message)?;
     }
     let version = request.served().map_err(|error| error.message)?;
@@ -48,7 +48,11 @@ pub fn prune_and_default(request: &Request, object: &mut Value) -> Result<Vec<St
         }
         None => Vec::new(),
     };
-    builtin::decode(&request.resource, object)?;
+    let source = match request.format {
+        BodyFormat::StrategicMergePatch => builtin::Source::Values,
+        _ => builtin::Source::Text,
+    };
+    builtin::decode(&request.resource, source, object)?;
     strategy::default(&request.resource, object);
     Ok(findings)
 }
@@ -64,8 +68,20 @@ pub fn judge_findings(request: &Request, findings: Vec<String>, warnings: &mut V
             warnings.extend(findings);
             Ok(())
         }
-        FieldValidation::Strict => Err(format!("strict decoding error: {}", findings.join(", "))),
+        FieldValidation::Strict => Err(format!("strict decoding error: {}", together(&findings))),
     }
+}
+
+/// Findings as one text. What the reader of YAML found is an error of its own, with a line for each.
+fn together(findings: &[String]) -> String {
+    let of_yaml = findings
+        .iter()
+        .take_while(|finding| finding.starts_with("line "))
+        .count();
+    let (yaml, others) = findings.split_at(of_yaml);
+    let yaml = (!yaml.is_empty()).then(|| format!("{}\n  {}", schema::NO_YAML, yaml.join("\n  ")));
+    let texts: Vec<String> = yaml.into_iter().chain(others.iter().cloned()).collect();
+    texts.join(", ")
 }
 
 /// The namespace and name of an object must be those of the URL.

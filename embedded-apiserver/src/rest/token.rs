@@ -4,14 +4,16 @@
 
 use serde_json::{Value, json};
 
+use super::decode::{self, Expected};
 use super::error::cause;
 use super::object::{metadata_text, set_field, set_metadata};
-use super::{ApiError, Core, FieldValidation, Reply, Request, Subject, now_text, prepare};
+use super::{ApiError, Core, Reply, Request, Subject, now_text};
 use crate::access::{Bound, Claims, ISSUER, Reference};
 use crate::managed_fields;
 use crate::schema::{Cause, Schema};
 use crate::storage::Key;
 
+const GROUP: &str = "authentication.k8s.io";
 const API_VERSION: &str = "authentication.k8s.io/v1";
 const KIND: &str = "TokenRequest";
 /// How long a token lasts if nothing is said, in seconds.
@@ -22,7 +24,7 @@ const MAX_SECONDS: i64 = 1 << 32;
 /// Signs a token.
 pub fn create(core: &Core, request: &Request, warnings: &mut Vec<String>) -> Result<Reply, ApiError> {
     let schema = Schema::builtin(API_VERSION, KIND).ok_or_else(ApiError::no_such_resource)?;
-    let mut wanted = decode(request, &schema, warnings)?;
+    let mut wanted = decode(request, warnings)?;
     set_field(&mut wanted, "status", None);
     manage(request, &schema, &mut wanted);
     let namespace = metadata_text(&wanted, "namespace");
@@ -83,7 +85,7 @@ pub fn create(core: &Core, request: &Request, warnings: &mut Vec<String>) -> Res
 
 fn subject(name: &str) -> Subject<'_> {
     Subject {
-        group: "authentication.k8s.io",
+        group: GROUP,
         kind: KIND,
         name,
     }
@@ -93,27 +95,14 @@ fn invalid(field: &str, value: &str, detail: &str) -> Cause {
     cause("FieldValueInvalid", field, format!("Invalid value: {value}: {detail}"))
 }
 
-fn decode(request: &Request, schema: &Schema, warnings: &mut Vec<String>) -> Result<Value, ApiError> {
-    let (mut wanted, mut findings) = prepare::decode(request.format, &request.body)?;
-    let text = |field: &str| wanted[field].as_str().unwrap_or_default().to_owned();
-    let (kind, api_version) = (text("kind"), text("apiVersion"));
-    let other = !(kind.is_empty() || kind == KIND) || !(api_version.is_empty() || api_version == API_VERSION);
-    if other {
-        let version = api_version.rsplit('/').next().unwrap_or_default();
-        return Err(ApiError::bad_request(format!(
-            "{kind} in version {version:?} cannot be handled as a {KIND}: converting ({version}.{kind}) to (authentication.{KIND}): unknown conversion"
-        )));
-    }
-    set_field(&mut wanted, "kind", Some(KIND.into()));
-    set_field(&mut wanted, "apiVersion", Some(API_VERSION.into()));
-    super::validate::metadata_types(&wanted)?;
-    findings.extend(
-        schema
-            .prune(&mut wanted)
-            .into_iter()
-            .map(|path| format!("unknown field {path:?}")),
-    );
-    judge(request, findings, warnings)?;
+fn decode(request: &Request, warnings: &mut Vec<String>) -> Result<Value, ApiError> {
+    let expected = Expected {
+        group: GROUP,
+        version: "v1",
+        kind: KIND,
+        custom: false,
+    };
+    let mut wanted = decode::subresource(request, expected, warnings)?;
     if !wanted["spec"].is_object() {
         set_field(&mut wanted, "spec", Some(json!({})));
     }
@@ -123,24 +112,6 @@ fn decode(request: &Request, schema: &Schema, warnings: &mut Vec<String>) -> Res
         spec.insert("expirationSeconds".to_owned(), DEFAULT_SECONDS.into());
     }
     Ok(wanted)
-}
-
-/// The findings are about the request for a token, not about the account.
-fn judge(request: &Request, findings: Vec<String>, warnings: &mut Vec<String>) -> Result<(), ApiError> {
-    match (
-        FieldValidation::named(&request.options.field_validation),
-        findings.is_empty(),
-    ) {
-        (_, true) | (FieldValidation::Ignore, _) => {}
-        (FieldValidation::Warn, _) => warnings.extend(findings),
-        (FieldValidation::Strict, _) => {
-            let list = findings.join(", ");
-            return Err(ApiError::bad_request(format!(
-                "{KIND} in version \"v1\" cannot be handled as a {KIND}: strict decoding error: {list}"
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// Records who asked, as for objects that stay.

@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use super::ApiError;
-use super::decode::go_kind;
-use crate::schema::go_quote;
+use crate::schema::{go_kind, go_quote};
 
 /// What a field has to be.
 enum Kind {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::object::{is_deleting, metadata_text, set_metadata};
-use super::{ApiError, Core, Reply, Request, convert, decode, prepare, role, strategy};
+use super::{ApiError, BodyFormat, Core, Reply, Request, convert, decode, prepare, role, strategy};
 use crate::managed_fields;
 use crate::registry::{Behaviour, custom};
-use crate::schema::go_quote;
+use crate::schema::{go_quote, in_document_order};
 use crate::storage::{Change, Encoded, Expect, Guard, Key, Store, Stored, Write, WriteError};
 
 /// How often a write that lost a race is tried again before the client is told.
@@ -34,10 +34,15 @@ pub async fn create(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Stri
 
 /// Reads the body of a create or an update.
 pub fn read(request: &Request, warnings: &mut Vec<String>) -> Result<Value, ApiError> {
-    let (mut object, mut findings) = decode::object(request)?;
+    let (mut object, mut findings) = decode::object(request, decode::Expected::by(request))?;
     let kind = object["kind"].as_str().unwrap_or_default().to_owned();
     let refuse = |why: String| decode::not_handled(request, &kind, &request.version, &why);
-    findings.extend(prepare::prune_and_default(request, &mut object).map_err(refuse)?);
+    let unknown = prepare::prune_and_default(request, &mut object)
+        .map_err(|why| refuse(decode::as_written(&request.body, &why).into_owned()))?;
+    findings.extend(unknown);
+    if request.resource.custom.is_none() && request.format == BodyFormat::Json {
+        in_document_order(&request.body, &mut findings);
+    }
     prepare::judge_findings(request, findings, warnings).map_err(refuse)?;
     warnings.extend(prepare::single_owners(&mut object));
     Ok(object)

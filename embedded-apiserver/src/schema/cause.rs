@@ -211,6 +211,18 @@ pub(crate) fn go_float(float: f64) -> String {
     }
 }
 
+/// What JSON calls a value, in the words of Go.
+pub(crate) fn go_kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
 /// Text in double quotes with escapes, as `%q` prints it.
 pub(crate) fn go_quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);

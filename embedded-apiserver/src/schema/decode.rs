@@ -7,7 +7,7 @@ use crate::deep;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 /// How deeply YAML may be nested on a stack of the usual size: its reader needs far more stack for each level than JSON's.
@@ -35,33 +35,87 @@ pub enum DecodeError {
 
 /// Decodes JSON; also returns the duplicate fields as `duplicate field "spec.a"`. The last of a field's values counts.
 pub fn decode_strict(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
+    let (mut value, duplicates) = decode_exact(bytes)?;
+    settle_numbers(&mut value);
+    Ok((value, duplicates))
+}
+
+/// The same, but whole numbers that are written as fractions stay such: whoever wants integers may refuse them.
+pub(crate) fn decode_exact(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     decode(bytes, false)
 }
 
-/// The same for objects of built-in kinds: as Go reads into the same struct or map twice, a field that is given twice
+/// The same for objects of built-in kinds, whose types are looked at afterwards: as Go reads into the same struct or map twice, a field that is given twice
 /// has the members of both.
 pub fn decode_typed(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
     decode(bytes, true)
 }
 
-fn decode(bytes: &[u8], merges: bool) -> Result<(Value, Vec<String>), DecodeError> {
-    let mut parser = Parser {
-        bytes,
-        position: 0,
-        path: Path::default(),
-        duplicates: Vec::new(),
-        limit: deep::limit(),
-        merges,
-    };
-    let value = parser.value(0)?;
-    parser.skip_space();
-    if parser.position < bytes.len() {
-        return Err(parser.unexpected("after top-level value"));
+/// Makes integers of whole numbers that were written as fractions, as a round trip through the real store does.
+pub(crate) fn settle_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            if let Some(settled) = number.as_f64().and_then(float_value) {
+                *value = settled;
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(settle_numbers),
+        Value::Object(map) => map.values_mut().for_each(settle_numbers),
+        _ => {}
     }
+}
+
+fn decode(bytes: &[u8], merges: bool) -> Result<(Value, Vec<String>), DecodeError> {
+    let mut parser = Parser::new(bytes);
+    parser.merges = merges;
+    parser.takes_large = merges;
+    let value = parser.document()?;
     Ok((value, parser.duplicates))
 }
 
-/// Decodes YAML (one document); also returns the duplicate fields as `key "a" already set in map`.
+/// Puts findings about fields (`duplicate field "a.b"`, `unknown field "c"`) into the order in which the document has
+/// the fields: that in which Go's decoder meets them.
+pub(crate) fn in_document_order(bytes: &[u8], findings: &mut [String]) {
+    if findings.len() < 2 {
+        return;
+    }
+    let mut parser = Parser::new(bytes);
+    parser.wanted = findings
+        .iter()
+        .filter_map(|finding| Some(field_of(finding)?.to_owned()))
+        .collect();
+    if parser.document().is_err() {
+        return;
+    }
+    let places = parser.places;
+    findings.sort_by_key(|finding| {
+        let places = field_of(finding).and_then(|field| places.get(field));
+        places.and_then(|(first, last)| {
+            Some(if finding.starts_with("duplicate") {
+                (*last)?
+            } else {
+                *first
+            })
+        })
+    });
+}
+
+/// The field in a finding.
+fn field_of(finding: &str) -> Option<&str> {
+    finding.split_once('"')?.1.strip_suffix('"')
+}
+
+/// The number in a text of JSON that reads as this one and is written otherwise.
+pub(crate) fn literal<'text>(bytes: &'text [u8], shown: &str) -> Option<&'text str> {
+    let mut parser = Parser::new(bytes);
+    parser.shown = Some(shown);
+    parser.takes_large = true;
+    parser.document().ok()?;
+    let (from, to) = parser.literal?;
+    std::str::from_utf8(bytes.get(from..to)?).ok()
+}
+
+/// Decodes YAML (one document); also returns the duplicate fields as `line 4: key "a" already set in map`.
 ///
 /// JSON is YAML too: what starts like it and is it is read as such.
 pub fn decode_strict_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeError> {
@@ -70,9 +124,15 @@ pub fn decode_strict_yaml(bytes: &[u8]) -> Result<(Value, Vec<String>), DecodeEr
         .find(|byte| !byte.is_ascii_whitespace())
         .is_some_and(|byte| matches!(byte, b'{' | b'['))
     {
-        match decode_strict(bytes) {
+        let mut parser = Parser::new(bytes);
+        parser.tells_lines = true;
+        match parser.document() {
             Err(DecodeError::Json(_)) => {}
-            decided => return decided,
+            Err(other) => return Err(other),
+            Ok(mut value) => {
+                settle_numbers(&mut value);
+                return Ok((value, parser.duplicates));
+            }
         }
     }
     let text =
@@ -146,6 +206,14 @@ fn yaml_limit() -> usize {
 
 const TOO_DEEP: &str = "exceeded max depth";
 
+/// What stands before the duplicate fields of YAML where they are an error.
+pub(crate) const NO_YAML: &str = "yaml: unmarshal errors:";
+
+/// A duplicate field of YAML, as the real reader words it.
+fn set_already(line: impl fmt::Display, key: impl fmt::Display) -> String {
+    format!("line {line}: key {key} already set in map")
+}
+
 /// A path that is only written out when something has to be reported.
 #[derive(Default)]
 struct Path {
@@ -177,9 +245,76 @@ struct Parser<'text> {
     duplicates: Vec<String>,
     limit: usize,
     merges: bool,
+    /// Whether the largest number stands for larger ones, for whoever knows what is to be read to refuse.
+    takes_large: bool,
+    /// Whether duplicates are told as those of YAML are, by their lines.
+    tells_lines: bool,
+    /// Fields whose places are asked for, and the first place of each with the last of its repetitions.
+    wanted: HashSet<String>,
+    places: HashMap<String, (usize, Option<usize>)>,
+    /// A number as it is shown, and from where to where it is written, if that is otherwise.
+    shown: Option<&'text str>,
+    literal: Option<(usize, usize)>,
 }
 
-impl Parser<'_> {
+/// Deeper fields are not looked for when findings are put in order.
+const MAX_TRACED: usize = 64;
+
+impl<'text> Parser<'text> {
+    fn new(bytes: &'text [u8]) -> Self {
+        Self {
+            bytes,
+            position: 0,
+            path: Path::default(),
+            duplicates: Vec::new(),
+            limit: deep::limit(),
+            merges: false,
+            takes_large: false,
+            tells_lines: false,
+            wanted: HashSet::new(),
+            places: HashMap::new(),
+            shown: None,
+            literal: None,
+        }
+    }
+
+    /// The whole text as one value.
+    fn document(&mut self) -> Result<Value, DecodeError> {
+        let value = self.value(0)?;
+        self.skip_space();
+        if self.position < self.bytes.len() {
+            return Err(self.unexpected("after top-level value"));
+        }
+        Ok(value)
+    }
+
+    /// Notes where a field is, if that is asked for.
+    fn trace(&mut self) {
+        if self.wanted.is_empty() || self.path.steps.len() > MAX_TRACED {
+            return;
+        }
+        let field = self.path.to_string();
+        if self.wanted.contains(&field) {
+            let place = self.position;
+            let places = self.places.entry(field);
+            places
+                .and_modify(|(_, last)| *last = Some(place))
+                .or_insert((place, None));
+        }
+    }
+
+    /// A duplicate field: the last one of the path.
+    fn duplicate(&mut self, key: &str, line: usize) {
+        let finding = if self.tells_lines {
+            set_already(line, format_args!("\"{key}\""))
+        } else {
+            format!("duplicate field \"{}\"", self.path)
+        };
+        if !self.duplicates.contains(&finding) && self.duplicates.len() < MAX_FINDINGS {
+            self.duplicates.push(finding);
+        }
+    }
+
     fn peek(&self) -> Option<u8> {
         self.bytes.get(self.position).copied()
     }
@@ -229,6 +364,7 @@ impl Parser<'_> {
             if self.peek() != Some(b'"') {
                 return Err(self.unexpected("looking for beginning of object key string"));
             }
+            let start = self.position;
             let key = self.string()?;
             self.skip_space();
             if self.peek() != Some(b':') {
@@ -236,6 +372,7 @@ impl Parser<'_> {
             }
             self.position += 1;
             self.path.steps.push(Step::Key(key));
+            self.trace();
             let value = self.value(depth + 1)?;
             if let Some(Step::Key(key)) = self.path.steps.pop()
                 && let Some(earlier) = map.insert(key.clone(), value)
@@ -245,12 +382,14 @@ impl Parser<'_> {
                 {
                     merge(earlier, value);
                 }
-                self.path.steps.push(Step::Key(key));
-                let finding = format!("duplicate field \"{}\"", self.path);
-                self.path.steps.pop();
-                if !self.duplicates.contains(&finding) && self.duplicates.len() < MAX_FINDINGS {
-                    self.duplicates.push(finding);
+                self.path.steps.push(Step::Key(key.clone()));
+                // More than anyone reads are not even counted.
+                if self.duplicates.len() < MAX_FINDINGS {
+                    let line = self.bytes.get(..start).unwrap_or_default();
+                    let line = line.iter().filter(|byte| **byte == b'\n').count() + 1;
+                    self.duplicate(&key, line);
                 }
+                self.path.steps.pop();
             }
             self.skip_space();
             match self.peek() {
@@ -339,12 +478,19 @@ impl Parser<'_> {
         if integral && let Ok(integer) = text.parse::<i64>() {
             return Ok(Value::from(integer));
         }
-        let float = text.parse::<f64>().unwrap_or(f64::INFINITY);
-        float_value(float).ok_or_else(|| {
+        let mut float = text.parse::<f64>().unwrap_or(f64::INFINITY);
+        if self.takes_large {
+            float = float.clamp(f64::MIN, f64::MAX);
+        }
+        let number = Number::from_f64(float).ok_or_else(|| {
             DecodeError::Number(format!(
                 "json: cannot unmarshal number {text} into Go value of type float64"
             ))
-        })
+        })?;
+        if self.literal.is_none() && self.shown.is_some_and(|shown| shown == number.to_string()) {
+            self.literal = Some((start, self.position));
+        }
+        Ok(Value::Number(number))
     }
 
     fn string(&mut self) -> Result<String, DecodeError> {
@@ -479,6 +625,33 @@ fn quote_character(byte: u8) -> String {
     }
 }
 
+/// A key of a map in YAML, and how errors show it.
+struct Key {
+    text: String,
+    shown: String,
+}
+
+impl<'de> serde::Deserialize<'de> for Key {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let findings = RefCell::new(Vec::new());
+        let seed = YamlSeed {
+            findings: &findings,
+            depth: 0,
+        };
+        match seed.deserialize(deserializer)? {
+            Value::String(text) => Ok(Self {
+                shown: format!("\"{text}\""),
+                text,
+            }),
+            key @ (Value::Bool(_) | Value::Number(_)) => Ok(Self {
+                text: key.to_string(),
+                shown: key.to_string(),
+            }),
+            _ => Err(D::Error::custom("unsupported map key")),
+        }
+    }
+}
+
 struct YamlSeed<'findings> {
     findings: &'findings RefCell<Vec<String>>,
     depth: usize,
@@ -548,23 +721,14 @@ impl<'de> Visitor<'de> for YamlSeed<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         let mut seen = HashSet::new();
-        while let Some(key) = access.next_key_seed(YamlSeed {
-            findings: self.findings,
-            depth: self.depth + 1,
-        })? {
-            let key = match key {
-                Value::String(text) => text,
-                Value::Bool(_) | Value::Number(_) => key.to_string(),
-                _ => return Err(A::Error::custom("unsupported map key")),
-            };
+        while let Some(key) = access.next_key::<serde_saphyr::Spanned<Key>>()? {
+            let (line, Key { text: key, shown }) = (key.referenced.line(), key.value);
             let value = access.next_value_seed(YamlSeed {
                 findings: self.findings,
                 depth: self.depth + 1,
             })?;
             if !seen.insert(key.clone()) && self.findings.borrow().len() < MAX_FINDINGS {
-                self.findings
-                    .borrow_mut()
-                    .push(format!("key \"{key}\" already set in map"));
+                self.findings.borrow_mut().push(set_already(line, shown));
             }
             map.insert(key, value);
         }

@@ -22,7 +22,8 @@ mod validate;
 
 pub use crate::deep::MAX_DEPTH;
 pub use cause::{Cause, aggregate};
-pub(crate) use cause::{go_json, go_quote};
+pub(crate) use cause::{go_json, go_kind, go_quote};
+pub(crate) use decode::{NO_YAML, decode_exact, in_document_order, literal, settle_numbers};
 pub use decode::{DecodeError, decode_strict, decode_strict_yaml, decode_typed};
 pub(crate) use node::{Additional, ListType, Node, NodeId, Types};
 pub(crate) use path::field_path;

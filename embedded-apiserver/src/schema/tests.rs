@@ -512,7 +512,9 @@ fn duplicates_are_found_and_the_last_counts() {
     );
     assert_eq!(value, json!({"kind": "L", "spec": {"a": 2, "l": [{"b": 2}]}}));
     let (value, findings) = decode_strict_yaml(b"a: 1\nb:\n  c: [1, x]\na: 2\n").expect("YAML");
-    assert_eq!(findings, ["key \"a\" already set in map"]);
+    assert_eq!(findings, ["line 4: key \"a\" already set in map"]);
+    let (_, findings) = decode_strict_yaml(b"{\"a\": 1,\n\"a\": 2}").expect("YAML");
+    assert_eq!(findings, ["line 2: key \"a\" already set in map"]);
     assert_eq!(value, json!({"a": 2, "b": {"c": [1, "x"]}}));
 }
 
