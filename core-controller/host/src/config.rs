@@ -24,15 +24,29 @@ pub enum EndpointSource {
 pub enum Pem {
     /// A file, read again when it changes.
     File(PathBuf),
-    /// The bytes themselves.
-    Bytes(Arc<[u8]>),
+    /// The bytes themselves, and where they are from, in words: `tls.crt of the Secret a/b`.
+    Bytes {
+        /// The PEM.
+        bytes: Arc<[u8]>,
+        /// Where it is from.
+        from: Arc<str>,
+    },
+}
+
+impl fmt::Display for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Bytes { from, .. } => f.write_str(from),
+        }
+    }
 }
 
 impl fmt::Debug for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Bytes(_) => f.write_str("Bytes([redacted])"),
+            Self::Bytes { from, .. } => write!(f, "Bytes([redacted], from {from:?})"),
         }
     }
 }
@@ -81,6 +95,16 @@ pub struct EndpointConfig {
 }
 
 impl EndpointConfig {
+    /// Whether this leads to the same provider, so that a connection made with `other` may
+    /// go on: at most the certificates differ, not what they are checked against.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        let pinned = |config: &Self| config.tls.as_ref().map(|files| files.server_name.clone());
+        self.endpoint == other.endpoint
+            && pinned(self) == pinned(other)
+            && self.peer_uid == other.peer_uid
+            && self.allow_plain_http == other.allow_plain_http
+    }
+
     /// An endpoint with the defaults.
     #[must_use]
     pub fn new(endpoint: Endpoint, source: EndpointSource) -> Self {
@@ -141,6 +165,8 @@ pub struct HostTimes {
     pub reconnect_max: Duration,
     /// How often a socket that is not there is looked for.
     pub socket_poll: Duration,
+    /// How often the certificates of a provider that cannot be reached are looked at.
+    pub certificate_poll: Duration,
     /// How often the socket folder is read.
     pub folder_poll: Duration,
     /// An endpoint from the folder is forgotten after its socket was gone this long.
@@ -165,6 +191,7 @@ impl Default for HostTimes {
             reconnect_min: Duration::from_secs(1),
             reconnect_max: Duration::from_secs(30),
             socket_poll: Duration::from_millis(250),
+            certificate_poll: Duration::from_secs(1),
             folder_poll: Duration::from_secs(1),
             folder_forget: Duration::from_mins(5),
             deadline_grace: Duration::from_millis(500),

@@ -4,7 +4,6 @@
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
-use std::sync::Arc;
 
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
@@ -12,26 +11,9 @@ use tokio_rustls::TlsConnector;
 use crate::config::{EndpointConfig, HostConfig};
 use crate::connection::Connection;
 use crate::endpoint::Endpoint;
-use crate::tls;
-
-/// Why there is no connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    /// Nobody answers, for now.
-    Unreachable(String),
-    /// The endpoint cannot be used as it is.
-    Misconfigured(String),
-    /// Somebody answers who cannot be used.
-    Incompatible(String),
-}
-
-impl Trouble {
-    pub(crate) fn message(&self) -> &str {
-        match self {
-            Self::Unreachable(message) | Self::Misconfigured(message) | Self::Incompatible(message) => message,
-        }
-    }
-}
+use crate::tls::{self, Certificates};
+use crate::tls_trouble;
+use crate::trouble::{TlsReason, Trouble};
 
 /// What a connection was made with; another one now means to dial again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,10 +44,35 @@ async fn socket_fingerprint(path: &Path) -> Option<(u64, u64, i64, i64)> {
     Some((found.dev(), found.ino(), found.ctime(), found.ctime_nsec()))
 }
 
-/// Connects within `timeout`.
-pub(crate) async fn dial(config: &EndpointConfig, host: &HostConfig) -> Result<(Connection, Fingerprint), Trouble> {
+/// What a connection would be made with now, and what is wrong with what lies there
+/// while the former is still good.
+pub(crate) async fn newest(
+    config: &EndpointConfig,
+    certificates: &mut Certificates,
+) -> (Option<Fingerprint>, Option<String>) {
+    let Some(files) = &config.tls else {
+        return (fingerprint(config).await, None);
+    };
+    match certificates.newest(files).await {
+        Ok(newest) => (
+            Some(Fingerprint {
+                socket: None,
+                tls: Some(newest.usable.fingerprint),
+            }),
+            newest.left_alone,
+        ),
+        Err(why) => (None, Some(why)),
+    }
+}
+
+/// Connects within the host's time for it.
+pub(crate) async fn dial(
+    config: &EndpointConfig,
+    host: &HostConfig,
+    certificates: &mut Certificates,
+) -> Result<(Connection, Fingerprint), Trouble> {
     let timeout = host.times.connect;
-    tokio::time::timeout(timeout, connect(config, &host.peer_uids))
+    tokio::time::timeout(timeout, connect(config, &host.peer_uids, certificates))
         .await
         .unwrap_or_else(|_| {
             Err(Trouble::Unreachable(format!(
@@ -75,7 +82,11 @@ pub(crate) async fn dial(config: &EndpointConfig, host: &HostConfig) -> Result<(
         })
 }
 
-async fn connect(config: &EndpointConfig, peer_uids: &[u32]) -> Result<(Connection, Fingerprint), Trouble> {
+async fn connect(
+    config: &EndpointConfig,
+    peer_uids: &[u32],
+    certificates: &mut Certificates,
+) -> Result<(Connection, Fingerprint), Trouble> {
     let authority = config.endpoint.authority();
     let (connection, fingerprint) = match &config.endpoint {
         Endpoint::Unix(path) => {
@@ -98,17 +109,20 @@ async fn connect(config: &EndpointConfig, peer_uids: &[u32]) -> Result<(Connecti
                     config.endpoint
                 )));
             };
-            let material = tls::Material::read(files).await.map_err(Trouble::Misconfigured)?;
-            let client = material.client_config().map_err(Trouble::Misconfigured)?;
+            let usable = match certificates.newest(files).await {
+                Ok(newest) => newest.usable,
+                Err(why) => return Err(Trouble::Tls(TlsReason::FilesUnusable, why)),
+            };
             let name = tls::server_name(files, host).map_err(Trouble::Misconfigured)?;
+            let pinned = name.to_str().into_owned();
             let tcp = tcp(config, (host.as_str(), *port)).await?;
-            let stream = TlsConnector::from(Arc::new(client))
+            let stream = TlsConnector::from(usable.client)
                 .connect(name, tcp)
                 .await
-                .map_err(|error| tls_trouble(config, &error))?;
+                .map_err(|error| tls_trouble::handshake(config, files, &pinned, &error))?;
             let fingerprint = Fingerprint {
                 socket: None,
-                tls: Some(material.fingerprint()),
+                tls: Some(usable.fingerprint),
             };
             (Connection::over(stream, true, &authority).await, fingerprint)
         }
@@ -198,7 +212,8 @@ fn check_peer(path: &Path, stream: &UnixStream, allowed: &[u32]) -> Result<(), T
     }
     Err(Trouble::Misconfigured(format!(
         "the process behind {shown} runs as user {}, and user {own} or root was expected; \
-         name that user as a trusted one if it is right",
+         start the core with --allow-peer-uid {} if that is right",
+        peer.uid(),
         peer.uid()
     )))
 }
@@ -208,75 +223,28 @@ fn is_trusted(peer: u32, own: u32, allowed: &[u32]) -> bool {
     peer == own || peer == 0 || allowed.contains(&peer)
 }
 
-fn tls_trouble(config: &EndpointConfig, error: &io::Error) -> Trouble {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
-        Some(rustls::Error::InvalidCertificate(reason)) => Trouble::Misconfigured(format!(
-            "the certificate of {} is refused: {reason}; look at its authority, names and dates",
-            config.endpoint
-        )),
-        Some(rustls::Error::AlertReceived(alert)) => Trouble::Misconfigured(format!(
-            "{} refuses the core's certificate ({alert:?}); look at its authority and dates",
-            config.endpoint
-        )),
-        Some(reason) => Trouble::Misconfigured(format!("no TLS with {}: {reason}", config.endpoint)),
-        None => Trouble::Unreachable(format!("no TLS with {}: {error}", config.endpoint)),
+/// What a connection that ended before anything was answered says about TLS: under TLS
+/// 1.3 the peer looks at the core's certificate when the core believes to be connected.
+pub(crate) async fn explain(config: &EndpointConfig, connection: &Connection, trouble: Trouble) -> Trouble {
+    /// The call ends a moment before the connection that it was on.
+    const MOMENT: std::time::Duration = std::time::Duration::from_millis(100);
+    if !matches!(trouble, Trouble::Unreachable(_)) || matches!(config.endpoint, Endpoint::Unix(_)) {
+        return trouble;
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_own_user_root_and_the_named_one_are_trusted() {
-        assert!(is_trusted(1000, 1000, &[]));
-        assert!(is_trusted(0, 1000, &[]));
-        assert!(!is_trusted(1001, 1000, &[]));
-        assert!(is_trusted(1001, 1000, &[1001]));
-        assert!(!is_trusted(1002, 1000, &[1001]));
-        assert!(!is_trusted(1000, 0, &[]), "root does not take anybody's socket");
+    let _ = tokio::time::timeout(MOMENT, connection.closed()).await;
+    if connection.was_answered_with_tls() {
+        return tls_trouble::required(config);
     }
-
-    #[tokio::test]
-    async fn what_is_no_socket_is_refused_with_a_sentence() {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("a.sock");
-        assert!(matches!(check_socket(&socket).await, Err(Trouble::Unreachable(_))));
-        std::fs::write(&socket, "").unwrap();
-        let Err(Trouble::Misconfigured(message)) = check_socket(&socket).await else {
-            panic!("a file was taken for a socket")
-        };
-        assert!(message.contains("is not a socket"), "{message}");
-        let real = folder.path().join("real.sock");
-        let _listener = std::os::unix::net::UnixListener::bind(&real).unwrap();
-        assert_eq!(check_socket(&real).await, Ok(()));
-        let link = folder.path().join("link.sock");
-        std::os::unix::fs::symlink(&real, &link).unwrap();
-        let Err(Trouble::Misconfigured(message)) = check_socket(&link).await else {
-            panic!("a link was taken for a socket")
-        };
-        assert!(message.contains("symbolic link"), "{message}");
-        let linked = folder.path().join("linked");
-        std::os::unix::fs::symlink(folder.path(), &linked).unwrap();
-        assert!(matches!(
-            check_socket(&linked.join("real.sock")).await,
-            Err(Trouble::Misconfigured(_))
-        ));
-    }
-
-    #[tokio::test]
-    async fn a_socket_made_anew_has_another_fingerprint() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("a.sock");
-        let config = EndpointConfig::new(Endpoint::Unix(path.clone()), crate::EndpointSource::Flag);
-        assert_eq!(fingerprint(&config).await, None);
-        let first = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let before = fingerprint(&config).await;
-        assert!(before.is_some());
-        std::fs::remove_file(&path).unwrap();
-        let _second = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        assert_ne!(fingerprint(&config).await, before);
-        drop(first);
+    match &config.tls {
+        Some(files) => match connection.alert() {
+            Some(alert) => tls_trouble::alerted(config, files, alert),
+            None if connection.is_closed() => Trouble::Unreachable(format!(
+                "{} took the connection and ended it before it answered; look at the provider's log, it may not take \
+                 the core's certificate",
+                config.endpoint
+            )),
+            None => trouble,
+        },
+        None => trouble,
     }
 }

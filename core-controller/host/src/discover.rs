@@ -14,12 +14,12 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use tonic_prost::ProstCodec;
 
 use crate::connection::Connection;
-use crate::dial::Trouble;
 use crate::rpc::Rpc;
 use crate::snapshot::{
     Check, ProviderCapabilities, ProviderConfigKind, ProviderCredentialKey, ProviderInfo, ProviderLimits,
     ProviderTimings, ServedProtocol,
 };
+use crate::trouble::Trouble;
 use crate::untrusted::duration;
 use crate::versions;
 use actuator_proto::errors::table::code_name;

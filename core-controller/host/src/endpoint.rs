@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use actuator_proto::limits::MAX_SOCKET_PATH_BYTES;
@@ -76,14 +76,6 @@ impl Endpoint {
             Self::Https { host, port } if host.contains(':') => format!("[{host}]:{port}"),
             Self::Https { host, port } => format!("{host}:{port}"),
             Self::HttpLoopback(address) => address.to_string(),
-        }
-    }
-
-    /// The path of the socket.
-    pub(crate) fn socket_path(&self) -> Option<&Path> {
-        match self {
-            Self::Unix(path) => Some(path),
-            _ => None,
         }
     }
 }

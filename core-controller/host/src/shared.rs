@@ -110,7 +110,9 @@ impl Shared {
             endpoint: config.endpoint.to_string(),
             source: config.source,
             state: ProviderState::Connecting,
+            reason: ProviderState::Connecting.name(),
             message: "not connected yet".to_owned(),
+            warning: String::new(),
             info: None,
             checks: Vec::new(),
             readiness: Readiness::Unspecified,
@@ -158,11 +160,7 @@ impl Shared {
             snapshot.endpoint = config.endpoint.to_string();
             snapshot.source = config.source;
         });
-        let same_place = before.endpoint == config.endpoint
-            && before.tls == config.tls
-            && before.peer_uid == config.peer_uid
-            && before.allow_plain_http == config.allow_plain_http;
-        if !same_place {
+        if !before.is_same_place(&config) || before.tls != config.tls {
             self.reconfigured.notify_one();
         }
     }

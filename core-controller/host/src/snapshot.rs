@@ -63,8 +63,14 @@ pub struct ProviderSnapshot {
     pub source: EndpointSource,
     /// How things stand.
     pub state: ProviderState,
+    /// The reason of a condition: the state's name, or a more exact one where there is one,
+    /// such as `ProviderCertificateExpired`.
+    pub reason: &'static str,
     /// The same in a sentence: what is wrong and what to do; empty when all is well.
     pub message: String,
+    /// What does no harm yet and has to be mended: a new socket or new certificates that do
+    /// not work, while the former ones do. Empty when there is nothing.
+    pub warning: String,
     /// What it said of itself when it was last connected; `None` before the first time.
     pub info: Option<Arc<ProviderInfo>>,
     /// What its last probe said, checks in its order.

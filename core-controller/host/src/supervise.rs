@@ -10,10 +10,13 @@ use jiff::Timestamp;
 use crate::backoff;
 use crate::breaker::CircuitState;
 use crate::config::EndpointConfig;
-use crate::dial::{self, Fingerprint, Trouble};
+use crate::dial::{self, Fingerprint};
 use crate::discover::{self, Probed};
+use crate::endpoint::Endpoint;
 use crate::shared::{Schemas, Session, Shared};
 use crate::snapshot::{ProviderSnapshot, ProviderState};
+use crate::tls::Certificates;
+use crate::trouble::Trouble;
 
 /// Jitter before the first try after a connection that has lasted.
 const FIRST_TRY_WITHIN: Duration = Duration::from_millis(100);
@@ -40,6 +43,9 @@ struct Supervisor {
     sessions: u64,
     instance_id: String,
     schemas: Schemas,
+    /// Of the endpoint that is or was dialled last.
+    certificates: Certificates,
+    dialled: Option<Endpoint>,
 }
 
 /// Runs until it is dropped.
@@ -51,6 +57,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         sessions: 0,
         instance_id: String::new(),
         schemas: Schemas::default(),
+        certificates: Certificates::default(),
+        dialled: None,
     };
     loop {
         supervisor.once().await;
@@ -60,12 +68,17 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 impl Supervisor {
     /// One connection from its beginning to its end, and the rest before the next.
     async fn once(&mut self) {
-        let config = self.shared.config();
+        let mut config = self.shared.config();
+        if self.dialled.as_ref() != Some(&config.endpoint) {
+            // Certificates for one provider are none for another.
+            self.certificates = Certificates::default();
+            self.dialled = Some(config.endpoint.clone());
+        }
         let tried_with = dial::fingerprint(&config).await;
         match self.connect(&config).await {
             Ok(live) => {
                 let since = Instant::now();
-                let ended = self.serve(live, &config).await;
+                let ended = self.serve(live, &mut config).await;
                 // What was short-lived counts as a failure: a provider that dies over
                 // and over is not dialled without end.
                 let lasted = since.elapsed() >= self.shared.host.times.reconnect_min;
@@ -87,8 +100,11 @@ impl Supervisor {
     /// Dials, discovers and probes; then calls may go.
     async fn connect(&mut self, config: &EndpointConfig) -> Result<Live, Trouble> {
         let shared = self.shared.clone();
-        let (channel, made_with) = dial::dial(config, &shared.host).await?;
-        let info = discover::discover(&channel, &shared.name).await?;
+        let (channel, made_with) = dial::dial(config, &shared.host, &mut self.certificates).await?;
+        let info = match discover::discover(&channel, &shared.name).await {
+            Ok(info) => info,
+            Err(trouble) => return Err(dial::explain(config, &channel, trouble).await),
+        };
         self.connections += 1;
         let connection = self.connections;
         if shared.breaker.lock().state() != CircuitState::Closed {
@@ -132,13 +148,14 @@ impl Supervisor {
             snapshot.sessions = sessions;
             snapshot.connections = connection;
             snapshot.connected_at = Some(Timestamp::now());
+            snapshot.warning.clear();
             show_probe(snapshot, probed);
         });
         Ok(Live { session, made_with })
     }
 
     /// Watches over a connection until it has to be made anew.
-    async fn serve(&mut self, mut live: Live, config: &EndpointConfig) -> Ended {
+    async fn serve(&mut self, mut live: Live, config: &mut Arc<EndpointConfig>) -> Ended {
         let shared = self.shared.clone();
         let every = shared.host.times.probe_interval;
         let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + every, every);
@@ -147,8 +164,8 @@ impl Supervisor {
         loop {
             tokio::select! {
                 () = live.session.channel.closed() => {
-                    let why = live.session.channel.why_closed().unwrap_or_default();
-                    let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+                    let why = live.session.channel.why_closed();
+                    let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
                     self.fail(&Trouble::Unreachable(format!("the provider closed the connection{why}; it is dialled again")));
                     return Ended::Lost;
                 }
@@ -159,7 +176,18 @@ impl Supervisor {
                         return Ended::Lost;
                     }
                 }
-                () = shared.reconfigured.notified() => return Ended::Reconfigured,
+                () = shared.reconfigured.notified() => {
+                    let new = shared.config();
+                    if !new.is_same_place(config) {
+                        return Ended::Reconfigured;
+                    }
+                    // Other certificates for the same provider: nothing is given up for them.
+                    *config = new;
+                    if let Some(replaced) = self.replaced(&live, config).await {
+                        live = replaced;
+                        missed = 0;
+                    }
+                }
                 _ = ticks.tick() => {
                     match discover::probe(&live.session.channel).await {
                         Ok(probed) => {
@@ -186,39 +214,63 @@ impl Supervisor {
     /// Another connection, when the socket was made anew or certificates have changed.
     /// As long as the new ones do not work, the old connection goes on.
     async fn replaced(&mut self, live: &Live, config: &EndpointConfig) -> Option<Live> {
-        let now = dial::fingerprint(config).await;
-        if now.is_none() || now == Some(live.made_with) {
+        let (now, left_alone) = dial::newest(config, &mut self.certificates).await;
+        if let Some(why) = left_alone {
+            self.warn(format!(
+                "the certificates were changed and cannot be used, the former ones stay in use: {why}"
+            ));
             return None;
         }
+        match now {
+            // The socket is gone for now: who still serves the connection may go on.
+            None => return None,
+            Some(now) if now == live.made_with => {
+                self.warn(String::new());
+                return None;
+            }
+            Some(_) => {}
+        }
         match self.connect(config).await {
-            Ok(live) => Some(live),
+            Ok(live) => {
+                tracing::info!(
+                    provider = %self.shared.name,
+                    "socket or certificates were changed; a new connection has taken the place of the old one"
+                );
+                Some(live)
+            }
             Err(trouble) => {
-                let message = format!(
+                self.warn(format!(
                     "socket or certificates were changed and do not work, the old connection goes on: {}",
                     trouble.message()
-                );
-                self.shared.update(|snapshot| {
-                    if snapshot.message != message {
-                        tracing::warn!(provider = %snapshot.name, "{message}");
-                        snapshot.message = message;
-                    }
-                });
+                ));
                 None
             }
         }
     }
 
+    /// Shows what has to be mended while all goes on; nothing when it is empty.
+    fn warn(&self, warning: String) {
+        self.shared.update(|snapshot| {
+            if snapshot.warning != warning {
+                if !warning.is_empty() {
+                    tracing::warn!(provider = %snapshot.name, "{warning}");
+                }
+                snapshot.warning = warning;
+            }
+        });
+    }
+
     fn fail(&self, trouble: &Trouble) {
-        let state = match trouble {
-            Trouble::Unreachable(_) => ProviderState::Unreachable,
-            Trouble::Misconfigured(_) => ProviderState::Misconfigured,
-            Trouble::Incompatible(_) => ProviderState::Incompatible,
-        };
+        let state = trouble.state();
         self.shared.update(|snapshot| {
             if (snapshot.state, snapshot.message.as_str()) != (state, trouble.message()) {
-                tracing::warn!(provider = %snapshot.name, state = state.name(), "{}", trouble.message());
+                tracing::warn!(
+                    provider = %snapshot.name, state = state.name(), reason = trouble.reason(), "{}", trouble.message()
+                );
             }
             snapshot.state = state;
+            snapshot.reason = trouble.reason();
+            snapshot.warning.clear();
             trouble.message().clone_into(&mut snapshot.message);
             snapshot.readiness = Readiness::Unspecified;
             snapshot.checks.clear();
@@ -227,7 +279,7 @@ impl Supervisor {
     }
 
     /// Waits before the next try: the back-off or what the circuit wants; a socket that
-    /// appears or another endpoint end the wait.
+    /// appears, certificates that change or another endpoint end the wait.
     async fn rest(&mut self, config: &EndpointConfig, tried_with: Option<Fingerprint>) {
         let times = self.shared.host.times;
         let delay = match self.failures {
@@ -236,11 +288,13 @@ impl Supervisor {
         };
         let cool_down = self.shared.breaker.lock().remaining(Instant::now());
         let changed = async {
-            if config.endpoint.socket_path().is_none() {
-                return std::future::pending().await;
-            }
+            let poll = match (&config.endpoint, &config.tls) {
+                (Endpoint::Unix(_), _) => times.socket_poll,
+                (_, Some(_)) => times.certificate_poll,
+                _ => return std::future::pending().await,
+            };
             loop {
-                tokio::time::sleep(times.socket_poll).await;
+                tokio::time::sleep(poll).await;
                 let now = dial::fingerprint(config).await;
                 if now.is_some() && now != tried_with {
                     return;
@@ -262,6 +316,7 @@ fn show_probe(snapshot: &mut ProviderSnapshot, probed: Probed) {
         Readiness::Degraded => ProviderState::Degraded,
         Readiness::Ready | Readiness::Unspecified => ProviderState::Ready,
     };
+    snapshot.reason = snapshot.state.name();
     let ailing: Vec<String> = probed
         .checks
         .iter()

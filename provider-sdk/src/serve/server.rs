@@ -14,10 +14,11 @@ use actuator_proto::v1::endpoint_service_server::{EndpointServiceServer, SERVICE
 use actuator_proto::v1::identity_service_server::{IdentityServiceServer, SERVICE_NAME as IDENTITY};
 use actuator_proto::v1::machine_service_server::{MachineServiceServer, SERVICE_NAME as MACHINE};
 use futures::{Stream, StreamExt};
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::RoutesBuilder;
@@ -27,6 +28,7 @@ use tonic_health::server::HealthReporter;
 use super::connection::{Connection, Transport};
 use super::listen::Listen;
 use super::metrics_listener;
+use super::refusal;
 use super::tls::{Tls, TlsError, TlsFiles};
 use super::unix_socket::{self, BoundSocket, SocketError};
 use crate::checks;
@@ -486,6 +488,10 @@ async fn accept_tcp(
     ended: CancellationToken,
     sender: mpsc::Sender<io::Result<Connection>>,
 ) {
+    // Ends with the accepting.
+    let _looking = tls
+        .clone()
+        .map(|tls| AbortOnDropHandle::new(tokio::spawn(async move { tls.watch().await })));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
@@ -506,7 +512,13 @@ async fn accept_tcp(
         let (tls, ended, sender) = (tls.clone(), ended.clone(), sender.clone());
         tokio::spawn(async move {
             let transport = match &tls {
-                None => Transport::Tcp(stream),
+                None => match plain(&stream).await {
+                    Ok(()) => Transport::Tcp(stream),
+                    Err(error) => {
+                        tracing::warn!(%peer, error, "a connection is refused");
+                        return;
+                    }
+                },
                 Some(tls) => match tls.accept(stream).await {
                     Ok(stream) => Transport::Tls(Box::new(stream)),
                     Err(error) => {
@@ -517,6 +529,18 @@ async fn accept_tcp(
             };
             let _ = sender.send(Ok(Connection::new(transport, &ended, place))).await;
         });
+    }
+}
+
+/// Looks at the first byte of a client: HTTP/2 begins with `P`, TLS with a handshake.
+async fn plain(stream: &TcpStream) -> Result<(), &'static str> {
+    const TLS_HANDSHAKE: u8 = 22;
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let mut first = [0];
+    match tokio::time::timeout(PATIENCE, stream.peek(&mut first)).await {
+        Ok(Ok(1)) if first[0] == TLS_HANDSHAKE => Err(refusal::TLS_ON_PLAIN_TCP),
+        // What is wrong with others, HTTP/2 finds out.
+        _ => Ok(()),
     }
 }
 

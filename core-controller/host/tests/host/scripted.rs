@@ -291,6 +291,7 @@ pub fn times() -> HostTimes {
         reconnect_min: Duration::from_millis(10),
         reconnect_max: Duration::from_millis(100),
         socket_poll: Duration::from_millis(10),
+        certificate_poll: Duration::from_millis(10),
         folder_poll: Duration::from_millis(10),
         deadline_grace: Duration::from_millis(50),
         ..HostTimes::default()
