@@ -36,7 +36,7 @@ pub use machine_deployment::{
 pub use machine_set::{DeletePolicy, MachineSet, MachineSetSpec, MachineSetStatus};
 pub use provider::{
     ConfigKind, DEFAULT_MAX_IN_FLIGHT, Provider, ProviderLimits, ProviderSpec, ProviderStatus, ProviderTls,
-    TlsSecretReference,
+    TlsSecretReference, TlsSource,
 };
 pub use shared::{
     Bootstrap, ConfigSpec, DEFAULT_DRAIN_TIMEOUT, DEFAULT_NODE_DELETION_TIMEOUT, DEFAULT_VOLUME_DETACH_TIMEOUT,

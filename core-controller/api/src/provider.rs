@@ -85,13 +85,39 @@ pub struct ProviderSpec {
 /// Certificates for a remote provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    schema::rule_at(".secretRef", "(has(self.source) && self.source == 'Flag') != has(self.secretRef)",
+        "spec.tls.secretRef is required, and must be left out where spec.tls.source is Flag"),
+]))]
 pub struct ProviderTls {
+    /// Where the certificates are. The core itself writes Flag, for endpoints that its command line names.
+    #[serde(default, skip_serializing_if = "TlsSource::is_secret")]
+    pub source: TlsSource,
     /// The Secret with `ca.crt`, `tls.crt` and `tls.key`.
-    pub secret_ref: TlsSecretReference,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<TlsSecretReference>,
     /// The name that the provider's certificate must have; the endpoint's host when there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = [schema::form(schema::DNS_SUBDOMAIN, "serverName must be a name of lower-case letters, digits, dashes and dots")]))]
     pub server_name: Option<String>,
+}
+
+/// Where the certificates for a provider are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum TlsSource {
+    /// In a Secret.
+    #[default]
+    Secret,
+    /// In a folder that the core was started with (`--provider-tls`).
+    Flag,
+}
+
+impl TlsSource {
+    /// Whether they are in a Secret.
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde wants it so
+    pub fn is_secret(&self) -> bool {
+        *self == Self::Secret
+    }
 }
 
 /// A Secret in a namespace.

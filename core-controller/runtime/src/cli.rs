@@ -23,7 +23,8 @@ Examples:
   core-controller --socket-dir /run/actuator --metrics-listen 0.0.0.0:8080 --log-format json
 
   # A provider elsewhere, over mutual TLS (the folder has ca.crt, tls.crt and tls.key):
-  core-controller --provider aws=https://actuator.example.com:8443 --provider-tls aws=/etc/actuator/aws
+  core-controller --provider aws=https://actuator.example.com:8443 --provider-tls aws=/etc/actuator/aws \\
+    --provider-server-name aws=aws.actuator.example.com
 
 Every flag can be given by an environment variable instead; lists are separated by commas.";
 
@@ -50,6 +51,22 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME=DIR", env = "OUTRIGGER_PROVIDER_TLS", value_delimiter = ',',
           value_parser = named_folder)]
     pub provider_tls: Vec<(String, PathBuf)>,
+
+    /// The name that a provider's certificate must have, instead of the host of its endpoint;
+    /// may be repeated.
+    #[arg(long, value_name = "NAME=SERVER", env = "OUTRIGGER_PROVIDER_SERVER_NAMES", value_delimiter = ',',
+          value_parser = named_server)]
+    pub provider_server_name: Vec<(String, String)>,
+
+    /// A user whose processes may serve provider sockets, beside the core's own and root; may be
+    /// repeated.
+    #[arg(
+        long = "allow-peer-uid",
+        value_name = "UID",
+        env = "OUTRIGGER_ALLOW_PEER_UIDS",
+        value_delimiter = ','
+    )]
+    pub allow_peer_uids: Vec<u32>,
 
     /// Allow providers at http:// on a loopback address, for development.
     #[arg(long, env = "OUTRIGGER_ALLOW_PLAIN_HTTP")]
@@ -151,6 +168,17 @@ fn named_folder(text: &str) -> Result<(String, PathBuf), String> {
     Ok((name, PathBuf::from(folder)))
 }
 
+fn named_server(text: &str) -> Result<(String, String), String> {
+    let (name, server) = split_name(text, "NAME=SERVER, as in aws=aws.actuator.example.com")?;
+    if !server
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':'))
+    {
+        return Err(format!("{server:?} is no server name; use a DNS name or an address"));
+    }
+    Ok((name, server))
+}
+
 impl Arguments {
     /// What the flags mean together, or one sentence about what is wrong with them.
     pub fn options(&self) -> Result<Options, String> {
@@ -159,6 +187,7 @@ impl Arguments {
             let endpoint = ProviderEndpoint {
                 endpoint: endpoint.clone(),
                 tls_folder: None,
+                server_name: None,
                 allow_plain_http: self.allow_plain_http,
             };
             if providers.insert(name.clone(), endpoint).is_some() {
@@ -179,6 +208,16 @@ impl Arguments {
                 None => {
                     return Err(format!(
                         "--provider-tls names {name:?}, which no --provider does; add --provider {name}=https://HOST:PORT"
+                    ));
+                }
+            }
+        }
+        for (name, server) in &self.provider_server_name {
+            match providers.get_mut(name) {
+                Some(provider) if provider.tls_folder.is_some() => provider.server_name = Some(server.clone()),
+                _ => {
+                    return Err(format!(
+                        "--provider-server-name names {name:?}, for which no --provider-tls is given; add --provider-tls {name}=DIR"
                     ));
                 }
             }
@@ -212,6 +251,7 @@ impl Arguments {
         });
         Ok(Options {
             providers,
+            peer_uids: self.allow_peer_uids.clone(),
             socket_dir: self.socket_dir.clone(),
             identity,
             lease,
@@ -279,6 +319,7 @@ mod tests {
                 "does not use TLS",
             ),
             (vec!["--provider-tls", "a=/x"], "add --provider"),
+            (vec!["--provider-server-name", "a=b.example"], "--provider-tls a=DIR"),
             (vec!["--provider", "a=http://127.0.0.1:1"], "--allow-plain-http"),
             (vec!["--identity", ""], "empty"),
         ] {

@@ -191,6 +191,7 @@ impl Setup {
         let host = Host::new(HostConfig {
             metrics: host_metrics,
             times: self.options.host_times,
+            peer_uids: self.options.peer_uids.clone(),
             ..HostConfig::default()
         });
         endpoints::set_flags(&host, &self.options.providers)?;

@@ -18,6 +18,9 @@ pub struct ProviderEndpoint {
     pub endpoint: String,
     /// For `https`: a folder with `ca.crt`, `tls.crt` and `tls.key`.
     pub tls_folder: Option<PathBuf>,
+    /// For `https`: the name that the provider's certificate must have; the endpoint's host
+    /// when there is none.
+    pub server_name: Option<String>,
     /// Whether `http://` to a loopback address is allowed.
     pub allow_plain_http: bool,
 }
@@ -28,6 +31,7 @@ impl ProviderEndpoint {
         Self {
             endpoint: endpoint.into(),
             tls_folder: None,
+            server_name: None,
             allow_plain_http: false,
         }
     }
@@ -38,6 +42,8 @@ impl ProviderEndpoint {
 pub struct Options {
     /// Providers by name.
     pub providers: BTreeMap<String, ProviderEndpoint>,
+    /// Users whose processes may serve any socket, beside the core's own and root.
+    pub peer_uids: Vec<u32>,
     /// A folder in which each provider has a folder with its socket: `NAME/actuator.sock`.
     pub socket_dir: Option<PathBuf>,
     /// Who this process is, in events and in the Lease.
@@ -71,6 +77,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             providers: BTreeMap::new(),
+            peer_uids: Vec::new(),
             socket_dir: None,
             identity: "core-controller".to_owned(),
             lease: None,

@@ -103,7 +103,7 @@ impl Tls {
             .client_names
             .iter()
             .map(|name| ServerName::try_from(name.clone()).map_err(|_| TlsError::Name(name.clone())))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
         let content = read(&files)?;
         let config = configure(&files, &names, &content)?;
         Ok(Self {

@@ -127,9 +127,19 @@ fn verdicts(snapshot: &Snapshot) -> (Assertion, Assertion) {
     };
     let name = &snapshot.name;
     let endpoint = &snapshot.endpoint;
-    let reason = snapshot.link.name();
-    let reachable = |message: String| Assertion::holds(CONDITION_REACHABLE, "Connected", message);
+    let reason = match snapshot.reason.as_str() {
+        "" => snapshot.link.name(),
+        exact => exact,
+    };
     let connected = format!("connected over {}", or_none(&snapshot.protocol));
+    let reachable = |message: String| match snapshot.warning.as_str() {
+        "" => Assertion::holds(CONDITION_REACHABLE, "Connected", message),
+        warning => Assertion::holds(
+            CONDITION_REACHABLE,
+            "FormerConnectionInUse",
+            format!("{message}; {warning}"),
+        ),
+    };
     match snapshot.link {
         Link::Ready => (
             reachable(connected),

@@ -83,8 +83,13 @@ pub struct Snapshot {
     pub endpoint: String,
     /// How the connection stands.
     pub link: Link,
+    /// The reason of a condition where it is more exact than the link's name, as in
+    /// `ProviderCertificateExpired`; else empty.
+    pub reason: String,
     /// What is wrong and what to do; empty when all is well. No times, no counts.
     pub message: String,
+    /// What does no harm yet and has to be mended; empty when there is nothing.
+    pub warning: String,
     /// What its last probe said.
     pub checks: Vec<Check>,
     /// Grows with each connection.
@@ -127,7 +132,9 @@ impl Snapshot {
             name: name.into(),
             endpoint: endpoint.into(),
             link: Link::Connecting,
+            reason: String::new(),
             message: String::new(),
+            warning: String::new(),
             checks: Vec::new(),
             connections: 0,
             version: String::new(),

@@ -173,3 +173,35 @@ fn what_the_api_would_refuse_is_left_out() {
     assert_eq!(status.config_kinds[0].versions, ["v2", "v1"]);
     assert_eq!((status.protocols.len(), status.credential_keys.len()), (32, 64));
 }
+
+#[test]
+fn an_exact_reason_wins_and_a_warning_is_shown_while_all_goes_on() {
+    let mut object = object();
+    let refused = Snapshot {
+        link: Link::Misconfigured,
+        reason: "ProviderCertificateExpired".into(),
+        message: "the certificate has expired; renew it".into(),
+        ..ready()
+    };
+    step(&mut object, &refused, at(1));
+    for type_ in ["Ready", "Reachable"] {
+        let (status, reason, message) = condition(&object, type_);
+        assert_eq!(
+            (status.as_str(), reason.as_str()),
+            ("False", "ProviderCertificateExpired")
+        );
+        assert_eq!(message, "the certificate has expired; renew it");
+    }
+    let warned = Snapshot {
+        warning: "the new certificates cannot be used".into(),
+        ..ready()
+    };
+    step(&mut object, &warned, at(2));
+    assert_eq!(condition(&object, "Ready").0, "True");
+    let (status, reason, message) = condition(&object, "Reachable");
+    assert_eq!((status.as_str(), reason.as_str()), ("True", "FormerConnectionInUse"));
+    assert!(message.ends_with("; the new certificates cannot be used"), "{message}");
+    // And it goes when it is mended.
+    assert!(step(&mut object, &ready(), at(3)).0);
+    assert_eq!(condition(&object, "Reachable").1, "Connected");
+}

@@ -12,7 +12,7 @@ use super::status::Pace;
 use super::{Again, Reconciler};
 use crate::execute::{Tie, WriteError};
 use crate::names::Key;
-use crate::providers::endpoints::{self, TLS_LIFETIME};
+use crate::providers::endpoints::{self, TLS_LIFETIME, TLS_LIFETIME_IN_TROUBLE};
 use crate::providers::snapshots;
 
 impl Reconciler {
@@ -21,6 +21,7 @@ impl Reconciler {
         self.hints.update(name);
         let object = self.index.providers.read().get(&key.name);
         let known = self.host.snapshot(name);
+        let flag = self.options.providers.get(name);
         let given = known
             .as_ref()
             .filter(|known| endpoints::label_of(known.source).is_some());
@@ -34,15 +35,15 @@ impl Reconciler {
             (None, Some(given)) => {
                 // Machines do not wait for the object that shows the provider.
                 self.refresh(name, None);
-                if let Some(object) = endpoints::object_for(name, &given.endpoint, given.source) {
+                if let Some(object) = endpoints::object_for(name, &given.endpoint, given.source, flag) {
                     self.writer.create(&object).await?;
                 }
                 return Ok(None);
             }
             (Some(object), Some(given)) => {
-                let can_be_shown = endpoints::object_for(name, &given.endpoint, given.source).is_some();
-                if object.spec.endpoint != given.endpoint
-                    && can_be_shown
+                let wanted = endpoints::object_for(name, &given.endpoint, given.source, flag);
+                if let Some(wanted) = wanted
+                    && (object.spec.endpoint != wanted.spec.endpoint || object.spec.tls != wanted.spec.tls)
                     && object.metadata.deletion_timestamp.is_none()
                 {
                     self.refresh(name, None);
@@ -52,9 +53,14 @@ impl Reconciler {
                         "the Provider gets the endpoint that was given"
                     );
                     let uid = object.metadata.uid.as_deref().unwrap_or_default();
+                    // A merge patch: what is not said of the certificates goes.
+                    let tls = wanted
+                        .spec
+                        .tls
+                        .map(|tls| json!({ "source": tls.source, "secretRef": null, "serverName": tls.server_name }));
                     let patch = json!({
                         "metadata": { "labels": { endpoints::LABEL_SOURCE: endpoints::label_of(given.source) } },
-                        "spec": { "endpoint": given.endpoint, "tls": null },
+                        "spec": { "endpoint": given.endpoint, "tls": tls },
                     });
                     self.writer.patch::<Provider>(&key.name, Tie::Uid(uid), patch).await?;
                     return Ok(None);
@@ -64,8 +70,19 @@ impl Reconciler {
         }
         let Some(object) = object else { return Ok(None) };
         let mut wrong = None;
+        let mut warning = String::new();
         if given.is_none() && !(endpoints::is_from_folder(&object) && self.options.socket_dir.is_some()) {
-            wrong = self.set_endpoint(name, &object).await.err();
+            let usable = known
+                .as_ref()
+                .is_some_and(|known| known.state.is_reachable() && known.endpoint == object.spec.endpoint);
+            wrong = self.set_endpoint(name, &object, usable).await.err();
+            if usable && let Some((_, why)) = wrong.take() {
+                // The host goes on with what it has.
+                warning = format!("the certificates cannot be renewed, the former ones stay in use: {why}");
+                if known.as_ref().is_some_and(|known| known.warning.is_empty()) {
+                    tracing::warn!(name, "{warning}");
+                }
+            }
         } else if given.is_none() && known.is_none() {
             wrong = Some((
                 Link::Unreachable,
@@ -84,10 +101,17 @@ impl Reconciler {
                 snapshot
             }),
         );
+        let warned = snapshot
+            .as_deref()
+            .filter(|_| !warning.is_empty())
+            .map(|snapshot| Snapshot {
+                warning,
+                ..snapshot.clone()
+            });
         let plan = provider::plan(
             &View {
                 provider: &object,
-                snapshot: snapshot.as_deref(),
+                snapshot: warned.as_ref().or(snapshot.as_deref()),
             },
             Timestamp::now(),
         );
@@ -96,21 +120,26 @@ impl Reconciler {
             .await?;
         self.record(&*object, plan.events);
         // The files of a remote provider may be renewed.
-        Ok(object.spec.tls.as_ref().map(|_| TLS_LIFETIME))
+        let usable = snapshot
+            .as_ref()
+            .is_some_and(|snapshot| snapshot.link.is_usable() && snapshot.warning.is_empty())
+            && warned.is_none();
+        Ok(object
+            .spec
+            .tls
+            .as_ref()
+            .map(|_| if usable { TLS_LIFETIME } else { TLS_LIFETIME_IN_TROUBLE }))
     }
 
     /// Gives the host the endpoint that the object describes.
-    async fn set_endpoint(&self, name: &str, object: &Provider) -> Result<(), (Link, String)> {
-        let secret = match &object.spec.tls {
+    async fn set_endpoint(&self, name: &str, object: &Provider, usable: bool) -> Result<(), (Link, String)> {
+        let lifetime = if usable { TLS_LIFETIME } else { TLS_LIFETIME_IN_TROUBLE };
+        let reference = object.spec.tls.as_ref().and_then(|tls| tls.secret_ref.as_ref());
+        let secret = match reference {
             None => None,
-            Some(tls) => Some(
+            Some(reference) => Some(
                 self.secrets
-                    .read(
-                        "TLS files",
-                        &tls.secret_ref.namespace,
-                        &tls.secret_ref.name,
-                        TLS_LIFETIME,
-                    )
+                    .read("TLS files", &reference.namespace, &reference.name, lifetime)
                     .await
                     .map_err(|failure| (Link::Misconfigured, failure.message))?,
             ),
