@@ -14,7 +14,7 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::dial::Connection;
-use crate::ledger::{Entry, Kind, Ledger};
+use crate::ledger::{Entry, Kind, Ledger, Place};
 use crate::mask::{self, Secrets};
 use crate::report::errors;
 
@@ -35,8 +35,8 @@ pub trait Rpc: Message + Default + Clone + 'static {
     fn makes(&self) -> Option<Entry> {
         None
     }
-    /// What its answer says is gone: kind, key, cluster.
-    fn gone(&self, _answer: &Self::Answer) -> Option<(Kind, String, String)> {
+    /// What its answer says is gone.
+    fn gone(&self, _answer: &Self::Answer) -> Option<Place> {
         None
     }
 }
@@ -130,10 +130,9 @@ macro_rules! makers {
                 fn deadline(&self, timings: &v1::Timings) -> Duration {
                     mutation(timings)
                 }
-                fn gone(&self, answer: &Self::Answer) -> Option<(Kind, String, String)> {
+                fn gone(&self, answer: &Self::Answer) -> Option<Place> {
                     let reference = self.r#ref.as_ref().filter(|_| answer.state() == v1::DeletionState::Gone)?;
-                    let cluster = reference.ownership.as_ref()?.cluster_uid.clone();
-                    Some((Kind::$kind, reference.idempotency_key.clone(), cluster))
+                    Some(Place::of(Kind::$kind, reference))
                 }
             }
         )*
@@ -302,8 +301,8 @@ impl Calls {
             took: began.elapsed(),
         });
         let (answer, _) = decoded?;
-        if let Some((kind, key, cluster)) = request.gone(&answer) {
-            self.shared.ledger.is_gone(kind, &key, &cluster);
+        if let Some(place) = request.gone(&answer) {
+            self.shared.ledger.is_gone(place);
         }
         Ok(answer)
     }

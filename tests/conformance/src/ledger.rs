@@ -73,10 +73,30 @@ impl Entry {
 #[serde(rename_all = "lowercase")]
 enum Line {
     May(Entry),
-    Gone { kind: Kind, key: String, cluster: String },
+    Gone(Place),
 }
 
-type Place = (Kind, String, String);
+/// What a key stands for: the same key of another owner is another resource.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    kind: Kind,
+    key: String,
+    management: String,
+    cluster: String,
+}
+
+impl Place {
+    /// The place of a reference.
+    pub fn of(kind: Kind, reference: &v1::ResourceRef) -> Self {
+        let ownership = reference.ownership.clone().unwrap_or_default();
+        Self {
+            kind,
+            key: reference.idempotency_key.clone(),
+            management: ownership.management_cluster_id,
+            cluster: ownership.cluster_uid,
+        }
+    }
+}
 
 /// The keys of a run, on disk.
 #[derive(Debug)]
@@ -93,8 +113,12 @@ struct Inner {
 }
 
 fn place(entry: &Entry) -> Place {
-    // The same key in two clusters is two resources.
-    (entry.kind, entry.key.clone(), entry.cluster_uid.clone())
+    Place {
+        kind: entry.kind,
+        key: entry.key.clone(),
+        management: entry.management_cluster_id.clone(),
+        cluster: entry.cluster_uid.clone(),
+    }
 }
 
 impl Ledger {
@@ -111,8 +135,8 @@ impl Ledger {
                 Ok(Line::May(entry)) => {
                     open.insert(place(&entry), entry);
                 }
-                Ok(Line::Gone { kind, key, cluster }) => {
-                    open.remove(&(kind, key, cluster));
+                Ok(Line::Gone(place)) => {
+                    open.remove(&place);
                 }
                 // A crash may have cut the last line, before the call that it announces.
                 Err(_) if number + 1 == text.lines().count() => {}
@@ -152,19 +176,11 @@ impl Ledger {
     }
 
     /// The provider has said that nothing is behind this key any more.
-    pub fn is_gone(&self, kind: Kind, key: &str, cluster_uid: &str) {
+    pub fn is_gone(&self, place: Place) {
         let mut inner = self.inner.lock();
-        let place = (kind, key.to_owned(), cluster_uid.to_owned());
         if inner.open.remove(&place).is_some() {
             // Lost, it costs one needless Delete.
-            let _ = append(
-                &mut inner.file,
-                &Line::Gone {
-                    kind,
-                    key: key.to_owned(),
-                    cluster: cluster_uid.to_owned(),
-                },
-            );
+            let _ = append(&mut inner.file, &Line::Gone(place));
         }
     }
 
@@ -205,7 +221,7 @@ mod tests {
         let ledger = Ledger::open(&path).unwrap();
         ledger.may_exist(entry("a")).unwrap();
         ledger.may_exist(entry("b")).unwrap();
-        ledger.is_gone(Kind::Machine, "a", "c");
+        ledger.is_gone(place(&entry("a")));
         ledger.may_exist(entry("c")).unwrap();
         drop(ledger);
         let text = std::fs::read_to_string(&path).unwrap();
@@ -217,6 +233,21 @@ mod tests {
             .map(|entry| entry.key)
             .collect();
         assert_eq!(keys, ["b"]);
+    }
+
+    #[test]
+    fn what_is_gone_of_another_owner_is_still_ours() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&folder.path().join("ledger")).unwrap();
+        ledger.may_exist(entry("a")).unwrap();
+        let mut reference = entry("a").reference();
+        if let Some(ownership) = &mut reference.ownership {
+            ownership.management_cluster_id.push_str("-other");
+        }
+        ledger.is_gone(Place::of(Kind::Machine, &reference));
+        assert_eq!(ledger.open_entries(), [entry("a")]);
+        ledger.is_gone(Place::of(Kind::Machine, &entry("a").reference()));
+        assert!(ledger.open_entries().is_empty());
     }
 
     #[test]
