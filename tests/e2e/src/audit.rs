@@ -1,5 +1,5 @@
-//! The judgement over the simulated cloud: `provider-fake audit`, from the journal and
-//! the ledger on disk, so it also works on the state of a provider that was killed.
+//! The judgement over a simulated cloud: what a provider's audit command says, from what is
+//! on disk, so it also works on the state of a provider that was killed.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,6 +8,8 @@ use std::process::Stdio;
 use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use tokio::process::Command;
+
+use crate::provider::ProviderCommand;
 
 /// What the simulated cloud holds and how it came to be.
 #[derive(Debug, Clone, Deserialize)]
@@ -22,24 +24,25 @@ pub struct Audit {
 }
 
 impl Audit {
-    /// Reads the state folder of a provider-fake.
-    pub async fn of(state_dir: &Path) -> anyhow::Result<Self> {
-        Self::read(&crate::binaries()?, state_dir).await
-    }
-
-    /// The same with the binaries of this folder.
-    pub async fn read(binaries: &Path, state_dir: &Path) -> anyhow::Result<Self> {
-        let output = Command::new(binaries.join("provider-fake"))
-            .args(["audit", "--state-dir"])
+    /// Audits the state folder of a provider.
+    pub async fn of(provider: &ProviderCommand, state_dir: &Path) -> anyhow::Result<Self> {
+        let name = &provider.name;
+        let (program, arguments) = provider
+            .audit
+            .split_first()
+            .with_context(|| format!("the provider {name} has no audit"))?;
+        let output = Command::new(program)
+            .args(arguments)
             .arg(state_dir)
             .stdin(Stdio::null())
+            .kill_on_drop(true)
             .output()
             .await
-            .context("failed to run provider-fake audit")?;
+            .with_context(|| format!("failed to run the audit of {name}"))?;
         // Exit code 1 says that there are duplicates or orphans; the report names them.
         serde_json::from_slice(&output.stdout).with_context(|| {
             format!(
-                "provider-fake audit printed no report:\n{}{}",
+                "the audit of {name} printed no report:\n{}{}",
                 String::from_utf8_lossy(&output.stdout),
                 String::from_utf8_lossy(&output.stderr)
             )

@@ -13,6 +13,7 @@ use crate::audit::Audit;
 use crate::binaries;
 use crate::kubectl::Kubectl;
 use crate::process::Process;
+use crate::provider::ProviderCommand;
 
 /// How long a process of the plane may take to serve; generous, because machines of CI are slow.
 pub const STARTUP: Duration = Duration::from_mins(1);
@@ -102,7 +103,7 @@ impl Plane {
 
     /// What the simulated cloud holds.
     pub async fn audit(&self) -> anyhow::Result<Audit> {
-        Audit::of(&self.cloud()).await
+        Audit::of(&ProviderCommand::fake(&binaries()?, &[]), &self.cloud()).await
     }
 
     /// The process itself.

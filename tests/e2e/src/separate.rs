@@ -11,13 +11,14 @@ use crate::binaries;
 use crate::kubectl::Kubectl;
 use crate::plane::{STARTUP, client};
 use crate::process::Process;
+use crate::provider::ProviderCommand;
 
 /// API server, core and provider as processes of their own.
 #[derive(Debug)]
 pub struct Separate {
     folder: TempDir,
     binaries: PathBuf,
-    settings: Vec<(String, String)>,
+    commanded: ProviderCommand,
     core_flags: Vec<String>,
     api_server: Option<Process>,
     core: Option<Process>,
@@ -25,13 +26,18 @@ pub struct Separate {
 }
 
 impl Separate {
-    /// Starts the API server alone; `settings` are environment variables of the provider.
+    /// Starts the API server alone, for provider-fake; `settings` are environment variables of the provider.
     pub async fn start(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         Self::start_from(&binaries()?, settings).await
     }
 
     /// The same with the binaries of another folder.
     pub async fn start_from(binaries: &Path, settings: &[(&str, &str)]) -> anyhow::Result<Self> {
+        Self::start_with(binaries, ProviderCommand::fake(binaries, settings)).await
+    }
+
+    /// The same for any provider.
+    pub async fn start_with(binaries: &Path, provider: ProviderCommand) -> anyhow::Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::Builder::new().prefix("or").tempdir()?;
         let mut api_server = Process::start(
@@ -49,10 +55,7 @@ impl Separate {
         Ok(Self {
             folder,
             binaries: binaries.to_owned(),
-            settings: settings
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-                .collect(),
+            commanded: provider,
             core_flags: Vec::new(),
             api_server: Some(api_server),
             core: None,
@@ -72,7 +75,7 @@ impl Separate {
             "--kubeconfig".to_owned(),
             kubeconfig.to_string_lossy().into_owned(),
             "--provider".to_owned(),
-            format!("fake={}", self.endpoint()),
+            format!("{}={}", self.commanded.name, self.endpoint()),
             "--identity".to_owned(),
             "e2e".to_owned(),
         ];
@@ -88,16 +91,9 @@ impl Separate {
 
     /// Starts the provider, or starts it again.
     pub fn start_provider(&mut self) -> anyhow::Result<()> {
-        self.provider = Some(Process::start(
-            &self.binaries.join("provider-fake"),
-            [
-                "--listen",
-                &self.endpoint(),
-                "--state-dir",
-                &*self.cloud().to_string_lossy(),
-                "--control",
-            ],
-            &self.settings,
+        self.provider = Some(self.commanded.start(
+            &self.endpoint(),
+            &self.cloud(),
             &self.folder.path().join("provider.log"),
         )?);
         Ok(())
@@ -161,7 +157,7 @@ impl Separate {
 
     /// What the simulated cloud holds.
     pub async fn audit(&self) -> anyhow::Result<Audit> {
-        Audit::read(&self.binaries, &self.cloud()).await
+        Audit::of(&self.commanded, &self.cloud()).await
     }
 
     /// The logs of core and provider, for a test that failed.
