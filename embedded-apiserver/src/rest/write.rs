@@ -320,6 +320,20 @@ pub async fn replace(
     Err(ApiError::modified(request.subject(name)))
 }
 
+/// How large an object may be, in bytes: what etcd takes in one request (1.5 MiB), less what such a request has around
+/// the object.
+const MAX_STORED: usize = 1536 * 1024 - 512;
+/// What the client of etcd does not even send.
+const MAX_SENT: usize = 2 * 1024 * 1024;
+
+/// What the real server passes on of etcd's refusal, or of its client's.
+fn too_large(size: usize) -> String {
+    if size < MAX_SENT {
+        return "etcdserver: request is too large".to_owned();
+    }
+    format!("rpc error: code = ResourceExhausted desc = trying to send message larger than max ({size} vs. {MAX_SENT})")
+}
+
 /// Writes an object of the request's version.
 async fn put(
     core: &Core,
@@ -329,8 +343,18 @@ async fn put(
     object: Value,
     guards: Vec<Guard>,
 ) -> Result<Arc<Stored>, WriteError> {
-    let object = convert::to_storage(&request.resource, &request.version, object);
-    let encoded = Encoded::new(&object).map_err(|error| WriteError::Unavailable(error.to_string().into()))?;
+    let mut object = convert::to_storage(&request.resource, &request.version, object);
+    let encode =
+        |object: &Value| Encoded::new(object).map_err(|error| WriteError::Unavailable(error.to_string().into()));
+    let mut encoded = encode(&object)?;
+    // Who owns which field is given up before the object is refused, but not by those who say what they own.
+    if encoded.size() > MAX_STORED && request.format != BodyFormat::Apply {
+        set_metadata(&mut object, "managedFields", None);
+        encoded = encode(&object)?;
+    }
+    if encoded.size() > MAX_STORED {
+        return Err(WriteError::TooLarge(encoded.size()));
+    }
     core.store
         .write(Write {
             key: request.key(name),
@@ -364,6 +388,7 @@ pub fn storage_error(request: &Request, name: &str, error: &WriteError) -> ApiEr
         WriteError::Conflict(_) => ApiError::modified(request.subject(name)),
         WriteError::NotFound => ApiError::not_found(request.subject(name)),
         WriteError::Guard => ApiError::unavailable("the object changed at the same time; try again"),
+        WriteError::TooLarge(size) => ApiError::unclassified(too_large(*size)),
         WriteError::Unavailable(_) => ApiError::unclassified(error.to_string()),
     }
 }

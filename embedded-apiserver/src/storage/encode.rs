@@ -157,6 +157,11 @@ impl Encoded {
         Ok(Self { bytes, gap, meta })
     }
 
+    /// How many bytes it has.
+    pub fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Puts the revision in.
     pub(super) fn finish(self, revision: u64) -> Stored {
         let digits = revision.to_string();

@@ -96,6 +96,9 @@ pub enum WriteError {
     /// The guard did not hold.
     #[error("the condition of the write does not hold")]
     Guard,
+    /// The object is too large to be kept, with so many bytes.
+    #[error("the object has {0} bytes, which is more than is kept")]
+    TooLarge(usize),
     /// The file could not be written; nothing was changed.
     #[error("the data file could not be written: {0}; free some disk space or check the disk, then try again")]
     Unavailable(Arc<str>),
