@@ -4,9 +4,10 @@ use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 
 use actuator_proto::limits::MAX_SOCKET_PATH_BYTES;
 use actuator_proto::v1::{self, MachinePhase};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::context::Context;
-use crate::dial::Endpoint;
+use crate::dial::{self, Endpoint};
 use crate::holds;
 use crate::requests;
 use crate::rule::{
@@ -47,6 +48,12 @@ pub fn rules() -> Vec<Rule> {
             Critical,
             "An endpoint with mutual TLS serves nobody without a certificate.",
             plain,
+        ),
+        Rule::required(
+            "security.strangers-are-refused",
+            Critical,
+            "An endpoint with mutual TLS serves nobody with a certificate that no authority of its own has signed.",
+            strangers,
         ),
         Rule::required(
             "security.answers-hold-no-secret",
@@ -139,23 +146,49 @@ async fn plain(context: Context) -> Verdict {
     let Endpoint::Https(authority) = &context.suite.endpoint else {
         return Err(Stop::inapplicable("the endpoint has no mutual TLS"));
     };
-    // Without TLS at all: nothing may be answered.
-    let uri: http::Uri = format!("http://{authority}").parse().map_err(Stop::broken)?;
-    let stream = tokio::net::TcpStream::connect((uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(443)))
+    // Without TLS at all, and with TLS but without a certificate: nothing may be answered.
+    let plain = tcp(authority).await?;
+    holds!(!is_served(plain).await, "it speaks plain HTTP/2 there");
+    if let Some(stream) = dial::as_stranger(authority, tcp(authority).await?, None).await {
+        holds!(!is_served(stream).await, "it serves a client that shows no certificate");
+    }
+    Ok(())
+}
+
+async fn strangers(context: Context) -> Verdict {
+    let Endpoint::Https(authority) = &context.suite.endpoint else {
+        return Err(Stop::inapplicable("the endpoint has no mutual TLS"));
+    };
+    let stranger = dial::Stranger::new().map_err(Stop::broken)?;
+    if let Some(stream) = dial::as_stranger(authority, tcp(authority).await?, Some(stranger)).await {
+        holds!(
+            !is_served(stream).await,
+            "it serves a client whose certificate it cannot know: nobody but the client itself has signed it"
+        );
+    }
+    Ok(())
+}
+
+async fn tcp(authority: &str) -> Result<tokio::net::TcpStream, Stop> {
+    let uri: http::Uri = format!("https://{authority}").parse().map_err(Stop::broken)?;
+    tokio::net::TcpStream::connect((uri.host().unwrap_or_default(), uri.port_u16().unwrap_or(443)))
         .await
-        .map_err(Stop::broken)?;
-    let mut stream = stream;
-    let mut answer = [0_u8; 64];
+        .map_err(Stop::broken)
+}
+
+/// Whether HTTP/2 is answered: a server begins with its settings, a frame of type 4, where
+/// one that refuses sends an alert of TLS or nothing.
+async fn is_served(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> bool {
+    let mut answer = [0_u8; 9];
     let asked = async {
-        tokio::io::AsyncWriteExt::write_all(&mut stream, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
+        stream
+            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0")
             .await?;
-        tokio::io::AsyncReadExt::read(&mut stream, &mut answer).await
+        stream.flush().await?;
+        stream.read_exact(&mut answer).await
     };
     let read = tokio::time::timeout(std::time::Duration::from_secs(5), asked).await;
-    // A TLS alert is seven bytes that begin with 21; HTTP/2 would answer with its settings.
-    let settings = matches!(read, Ok(Ok(bytes)) if bytes >= 9 && answer[3] == 4 && answer[0] != 21);
-    holds!(!settings, "it speaks plain HTTP/2 there");
-    Ok(())
+    matches!(read, Ok(Ok(_))) && answer[0] == 0 && answer[3] == 4
 }
 
 async fn answers(context: Context) -> Verdict {
@@ -194,9 +227,9 @@ async fn fetch(url: &str) -> Result<Vec<u8>, Stop> {
     let fetching = async {
         let mut stream = tokio::net::TcpStream::connect((host.as_str(), port)).await?;
         let request = format!("GET {} HTTP/1.0\r\nHost: {host}\r\n\r\n", uri.path());
-        tokio::io::AsyncWriteExt::write_all(&mut stream, request.as_bytes()).await?;
+        stream.write_all(request.as_bytes()).await?;
         let mut text = Vec::new();
-        tokio::io::AsyncReadExt::read_to_end(&mut stream, &mut text).await?;
+        stream.read_to_end(&mut text).await?;
         std::io::Result::Ok(text)
     };
     tokio::time::timeout(std::time::Duration::from_secs(10), fetching)
