@@ -455,8 +455,8 @@ pub const GOING: &[Going] = &[
 /// Far above every bound.
 fn bloat(status: &mut v1::MachineStatus) {
     let long = "long ".repeat(20_000);
-    status.machine_type = long.clone();
-    status.failure_domain = long.clone();
+    status.machine_type.clone_from(&long);
+    status.failure_domain.clone_from(&long);
     let address = v1::MachineAddress {
         r#type: v1::MachineAddressType::ExternalDns.into(),
         address: long.clone(),

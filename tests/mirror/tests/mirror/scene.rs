@@ -425,4 +425,4 @@ where
 }
 
 /// How long a row may take.
-pub const ROW: Duration = Duration::from_secs(240);
+pub const ROW: Duration = Duration::from_mins(4);

@@ -99,7 +99,7 @@ type Odd = (&'static str, fn(&mut Identity));
 const ODD: &[Odd] = &[
     ("nothing_but_what_is_required", |_| {}),
     ("a_later_version_beside_ours", |it| {
-        it.protocols.insert(0, ("actuator.v2".into(), STABLE))
+        it.protocols.insert(0, ("actuator.v2".into(), STABLE));
     }),
     ("ours_that_is_deprecated", |it| {
         it.protocols = vec![
@@ -119,7 +119,7 @@ const ODD: &[Odd] = &[
     }),
     ("readiness_that_nobody_knows", |it| it.probe.readiness = 99),
     ("readiness_that_is_bad", |it| {
-        it.probe.readiness = v1::Readiness::Degraded.into()
+        it.probe.readiness = v1::Readiness::Degraded.into();
     }),
     ("checks_without_bounds", |it| {
         let check = v1::ProbeCheck {
@@ -432,18 +432,15 @@ async fn step_down(call: Call) -> anyhow::Result<()> {
     match call {
         Call::DeleteCluster => scene.gone::<Cluster>(CLUSTER).await?,
         Call::DeleteMachine => scene.gone::<Machine>(MACHINE).await?,
-        Call::CreateCluster | Call::UpdateCluster => {
-            scene
-                .provider
-                .until(PATIENCE, "the call of the next core", |ledger| ledger.count(call) == 2)
-                .await?
-        }
         _ => {
-            scene.until_machine("a machine that runs", is_running).await?;
+            let called_again = |ledger: &Ledger| ledger.count(call) == 2;
             scene
                 .provider
-                .until(PATIENCE, "the call of the next core", |ledger| ledger.count(call) == 2)
+                .until(PATIENCE, "the call of the next core", called_again)
                 .await?;
+            if !about_cluster {
+                scene.until_machine("a machine that runs", is_running).await?;
+            }
         }
     }
     scene.finish().await?;

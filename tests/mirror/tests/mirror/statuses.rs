@@ -342,7 +342,7 @@ async fn echoed(mut scene: Scene) -> anyhow::Result<()> {
             message: words.clone(),
             ..Default::default()
         });
-        status.machine_type = words.clone();
+        status.machine_type.clone_from(&words);
         status.artefacts.push(actuator_proto::v1::Artefact {
             r#type: "disk".into(),
             id: words.clone(),

@@ -18,6 +18,7 @@ type Stream = BoxStream<'static, Result<v1::WatchMachinesResponse, Status>>;
 /// Name, what the stream says of what there is, the calls for a machine that runs.
 type Watched = (&'static str, fn(Vec<v1::ListedMachine>) -> Stream, &'static str);
 
+#[allow(clippy::unnecessary_wraps)] // an item of a stream
 fn event(event: Event) -> Result<v1::WatchMachinesResponse, Status> {
     Ok(v1::WatchMachinesResponse { event: Some(event) })
 }
