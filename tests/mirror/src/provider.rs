@@ -29,6 +29,9 @@ pub enum Act {
     Refuse(Status),
     /// It is done, and this is the answer.
     Lose(Status),
+    /// Nothing is done where the request, as bytes, is answered with a status; else it is
+    /// done as if nothing had been said.
+    Judge(Arc<dyn Fn(Bytes) -> Option<Status> + Send + Sync>),
     /// It is done, and the answer, as bytes, is changed.
     Twist(Arc<dyn Fn(Bytes) -> Bytes + Send + Sync>),
     /// Nothing is done, and the answer, as bytes, is made up.
@@ -40,6 +43,11 @@ pub enum Act {
 }
 
 impl Act {
+    /// Nothing is done where the request is answered with a status.
+    pub fn judge<Q: Message + Default>(judge: impl Fn(Q) -> Option<Status> + Send + Sync + 'static) -> Self {
+        Self::Judge(Arc::new(move |bytes| judge(Q::decode(bytes).unwrap_or_default())))
+    }
+
     /// It is done, and the answer is changed.
     pub fn twist<A: Message + Default>(change: impl Fn(&mut A) + Send + Sync + 'static) -> Self {
         Self::Twist(Arc::new(move |bytes| {
@@ -289,7 +297,10 @@ async fn answer(shared: Arc<Shared>, path: String, body: Bytes) -> Result<Messag
         let mut state = shared.state.lock();
         state.check_offered(&path);
         let object = object_of(call, body.clone());
-        let act = state.next_act(call, &object);
+        let act = match state.next_act(call, &object) {
+            Some(Act::Judge(judge)) => judge(body.clone()).map(Act::Refuse),
+            act => act,
+        };
         state.ledger.note(call, &object, act.is_some());
         let done = !matches!(act, Some(Act::Refuse(_) | Act::Invent(_) | Act::Stall));
         let truth = done.then(|| state.truth(call, body));
@@ -298,7 +309,7 @@ async fn answer(shared: Arc<Shared>, path: String, body: Bytes) -> Result<Messag
     shared.changed.send_modify(|count| *count += 1);
     let truth = truth.unwrap_or_else(|| Err(Status::internal("nothing was done")));
     match act {
-        None => truth,
+        None | Some(Act::Judge(_)) => truth,
         Some(Act::Refuse(status) | Act::Lose(status)) => Err(status),
         Some(Act::Invent(bytes)) => Ok(futures::stream::iter([Ok(bytes)]).boxed()),
         Some(Act::Stall | Act::StallDone) => future::pending().await,

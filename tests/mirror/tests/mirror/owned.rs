@@ -9,7 +9,7 @@ use mirror::provider::Act;
 use mirror::statuses;
 use outrigger_api::{Machine, MachineSet};
 use serde_json::json;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::Row;
 use crate::scene::{CLUSTER, MACHINE, Scene, is_running, machine_condition};
@@ -171,31 +171,35 @@ async fn never_made(scene: Scene) -> anyhow::Result<()> {
     done(scene).await
 }
 
-fn no_room_here() -> Act {
-    Act::Refuse(statuses::error(
+fn no_room_here() -> Status {
+    statuses::error(
         Code::ResourceExhausted,
         ErrorReason::InsufficientCapacity,
         Effect::None,
         "there is no room",
-    ))
+    )
 }
 
 async fn another_zone(scene: Scene) -> anyhow::Result<()> {
     scene.provider.set_domains(&["a", "b"]);
     scene.cluster().await?;
-    scene.provider.script_times(Call::CreateMachine, 2, no_room_here());
+    let only_b = Act::judge(|request: v1::CreateMachineRequest| {
+        let asked_for = request.spec.unwrap_or_default().failure_domain;
+        (asked_for != "b").then(no_room_here)
+    });
+    scene.provider.script(Call::CreateMachine, only_b);
     scene.make_machine(MACHINE).await?;
     let machine = scene.until_machine("a machine that runs", is_running).await?;
     let zone = machine.status.and_then(|status| status.failure_domain);
-    ensure!(matches!(zone.as_deref(), Some("a" | "b")), "{zone:?}");
-    scene.expect_trace(MACHINE, "c!c!c")?;
+    ensure!(zone.as_deref() == Some("b"), "{zone:?}");
+    scene.expect_trace(MACHINE, "(c!)+c")?;
     scene.finish().await
 }
 
 async fn no_room(scene: Scene) -> anyhow::Result<()> {
     scene.provider.set_domains(&["a", "b"]);
     scene.cluster().await?;
-    scene.provider.script(Call::CreateMachine, no_room_here());
+    scene.provider.script(Call::CreateMachine, Act::Refuse(no_room_here()));
     scene.make_machine(MACHINE).await?;
     scene
         .until_machine("a machine that says that there is no room", |machine| {

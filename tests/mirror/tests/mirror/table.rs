@@ -261,7 +261,7 @@ impl Case {
             (R::Resolve | R::Again, _) => ("(x!)+.*".into(), format!("x!{look}x!{look}x")),
             (R::Hold | R::Replace, _) => (format!("x!{look}"), format!("x!{look}x")),
             // The second try may be under way when the process is killed: then it is looked into.
-            (R::Refresh, _) => (format!("x!{look}x!{look}"), format!("x!{look}x!e*x")),
+            (R::Refresh, _) => (format!("x!{look}x!{look}"), format!("x!{look}x!({look}|e)*x")),
             (R::HoldAndLook | R::Elsewhere, _) => (format!("x!({look}x!)*({look})?"), format!("(x!{look})+x")),
         };
         // A deletion is over when Exists has said so too.
@@ -321,7 +321,7 @@ impl Case {
             }
             self.well(&scene).await?;
             // A read that was lost with the old process is made once more.
-            self.expect(&scene, &until_well.replace('e', "ee?"))?;
+            self.expect(&scene, &until_well.replace('e', "(?:ee?)"))?;
         } else {
             self.well(&scene).await?;
             self.expect(&scene, &until_well)?;
