@@ -125,8 +125,10 @@ impl Server {
         let answered = self.send(asked)?;
         let text = String::from_utf8_lossy(answered.body.as_deref().unwrap_or_default()).into_owned();
         assert!(!text.contains("bug of the server"), "{asked:?}: {text}");
-        // The real server answers 500 to many a thing that is the client's fault (groups without a user, options
-        // and patches that are none); whether ours are the same is the differential test's business. A panic is not.
+        assert!(
+            answered.code < 500 || answered.code == 503 || is_known_failure(&text),
+            "{asked:?}: {text}"
+        );
         if answered.code >= 400 && answered.json && asked.method != "HEAD" {
             let status = answered.value();
             assert_eq!(status["kind"], "Status", "{asked:?}: {text}");
@@ -140,6 +142,39 @@ impl Server {
         }
         Some(answered)
     }
+}
+
+/// The answers of 500 that the real server gives too, though the client is at fault: by the files of the differential
+/// test.
+fn is_known_failure(text: &str) -> bool {
+    const KNOWN: &[&str] = &[
+        // access: impersonation without a user is an error in plain text
+        "without impersonating a user",
+        // create: a revision on a new object; update: a revision that is no number
+        "resourceVersion should not be set on objects to be created",
+        "strconv.ParseUint: parsing",
+        // delete: options of a deletion that are none
+        "couldn't get version/kind; json parse error: ",
+        "unexpected GroupVersion string: ",
+        "is registered for version",
+        "into Go struct field DeleteOptions.",
+        "into Go struct field Preconditions.",
+        "\"message\":\"yaml: ",
+        // patch: directives that are none
+        "unknown patch type: ",
+        "does not contain declared merge key: ",
+        "merging lists cannot yet be specified in the patch",
+        "cannot merge lists without merge key",
+        "list element types are not identical: ",
+        "doesn't match $setElementOrder list:",
+        "expected a []interface {}, but received a ",
+        // patch: a custom object that loses its version
+        "Object 'apiVersion' is missing in",
+        // apply: wrong types of built-in kinds
+        "failed to create typed patch object",
+        "failed to convert",
+    ];
+    KNOWN.iter().any(|known| text.contains(known))
 }
 
 fn asked(method: &str, uri: &str, media: &str, body: &Value) -> Asked {
