@@ -17,6 +17,7 @@
 pub mod access;
 mod builtin;
 mod deep;
+mod go;
 mod http;
 mod lifecycle;
 mod registry;

@@ -63,12 +63,7 @@ impl Handler {
         let mut response =
             match answered.unwrap_or_else(|_| Err(ApiError::internal("the request ended in a bug of the server"))) {
                 Ok(response) => response,
-                Err(error) => {
-                    if error.code >= 500 {
-                        tracing::warn!(code = error.code, message = %error.message, "request failed");
-                    }
-                    render::error(&error, text)
-                }
+                Err(error) => render::error(&error, text),
             };
         if let Some(warning) = warning {
             render::warn(&mut response, warning);
@@ -218,7 +213,7 @@ impl Handler {
         head: &http::request::Parts,
         place: ResourcePath,
         query: &[(String, String)],
-        body: B,
+        sent: B,
     ) -> Result<Response<Body>, ApiError>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -233,6 +228,14 @@ impl Handler {
         else {
             return not_served(&snapshot, &place.group);
         };
+        if place.name.is_empty() && !place.subresource.is_empty() && resource.custom.is_none() {
+            return not_served(&snapshot, &place.group);
+        }
+        let in_namespace = !place.namespace.is_empty();
+        let listed = place.name.is_empty() && matches!(verb, Some(Verb::List | Verb::Watch));
+        if resource.custom.is_some() && resource.namespaced && !in_namespace && !listed {
+            return not_served(&snapshot, &place.group);
+        }
         let (verb, place) = if resource.custom.is_some() {
             custom_verb(head, verb, place, resource)?
         } else {
@@ -255,12 +258,33 @@ impl Handler {
         if resource.custom.is_none() && !negotiate::names_written_type(&head.headers) {
             return Err(ApiError::not_available(negotiate::RESOURCE_TYPES));
         }
-        let accepted = negotiate::resource(&head.headers)?;
-        let mut format = body_format(&head.headers, verb, resource)?;
-        let mut body = if verb.mutates() {
-            request_body::read(&head.headers, body).await?
-        } else {
-            Bytes::new()
+        let tables = !matches!(place.subresource.as_str(), "finalize" | "eviction" | "token");
+        let accepted = negotiate::resource_as(&head.headers, tables)?;
+        // Nothing is read of what leads nowhere.
+        rest::check_path(verb, resource, &place.version, &place.name, &place.subresource)?;
+        let format = body_format(&head.headers, verb, resource);
+        if verb == Verb::Patch && place.name.is_empty() {
+            format?;
+            return Err(ApiError::bad_request("name must be provided"));
+        }
+        let mut body = Bytes::new();
+        // What a deletion is told need not be told.
+        let mut format = match format {
+            Err(error) if matches!(verb, Verb::Delete | Verb::DeleteCollection) => {
+                body = request_body::read(&head.headers, sent).await?;
+                if body.is_empty() {
+                    BodyFormat::Json
+                } else {
+                    return Err(error);
+                }
+            }
+            format => {
+                let format = format?;
+                if verb.mutates() {
+                    body = request_body::read(&head.headers, sent).await?;
+                }
+                format
+            }
         };
         if format == BodyFormat::Protobuf {
             format = BodyFormat::Json;
@@ -393,7 +417,7 @@ fn custom_verb(
     resource: &Resource,
 ) -> Result<(Verb, ResourcePath), ApiError> {
     match verb {
-        Some(Verb::Update | Verb::Patch) if place.name.is_empty() => {
+        Some(Verb::Update) if place.name.is_empty() && place.subresource.is_empty() => {
             Err(ApiError::bad_request("name must be provided"))
         }
         Some(Verb::Create) if place.subresource.is_empty() => {

@@ -104,6 +104,11 @@ fn text_of(media: &str) -> Option<Text> {
 
 /// The first form of the client's list that a resource can be answered in.
 pub fn resource(headers: &HeaderMap) -> Result<Accepted, ApiError> {
+    resource_as(headers, true)
+}
+
+/// As [`resource`], of one that may have no tables.
+pub fn resource_as(headers: &HeaderMap, tables: bool) -> Result<Accepted, ApiError> {
     let clauses = clauses(headers);
     if clauses.is_empty() {
         return Ok(Accepted::default());
@@ -112,7 +117,7 @@ pub fn resource(headers: &HeaderMap) -> Result<Accepted, ApiError> {
         let Some(text) = text_of(clause.media) else { continue };
         let shape = match (clause.kind, clause.group, clause.version) {
             (None, ..) => Shape::Objects,
-            (Some("Table"), "meta.k8s.io", "v1" | "v1beta1") => Shape::Table,
+            (Some("Table"), "meta.k8s.io", "v1" | "v1beta1") if tables => Shape::Table,
             (Some("PartialObjectMetadata"), "meta.k8s.io", "v1" | "v1beta1") => Shape::Metadata,
             (Some("PartialObjectMetadataList"), "meta.k8s.io", "v1" | "v1beta1") => Shape::MetadataList,
             _ => continue,

@@ -134,7 +134,7 @@ fn resource(group: &str, version: &str, rest: &[&str]) -> Route {
     };
     let rest = match rest {
         // Namespaces are objects themselves; these are theirs, not those of something in them.
-        ["namespaces", _] | ["namespaces", _, "status" | "finalize"] => rest,
+        ["namespaces", _] | ["namespaces", _, "status" | "finalize", ..] => rest,
         ["namespaces", namespace, rest @ ..] if !rest.is_empty() => {
             (*namespace).clone_into(&mut path.namespace);
             if namespace.is_empty() {
@@ -153,7 +153,7 @@ fn resource(group: &str, version: &str, rest: &[&str]) -> Route {
         }
         [] => return Route::Unknown(Some(group.to_owned())),
     };
-    if resource.is_empty() || (rest.len() > 1 && name.is_empty()) || (rest.len() > 2 && subresource.is_empty()) {
+    if resource.is_empty() || (rest.len() == 2 && name.is_empty()) || (rest.len() > 2 && subresource.is_empty()) {
         return Route::Unknown(Some(group.to_owned()));
     }
     resource.clone_into(&mut path.resource);

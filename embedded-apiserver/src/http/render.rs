@@ -62,6 +62,9 @@ pub fn whole(code: u16, media: &'static str, bytes: impl Into<Bytes>) -> Respons
 
 /// A refusal.
 pub fn error(error: &ApiError, text: Text) -> Response<Body> {
+    if error.code >= 500 {
+        tracing::warn!(code = error.code, message = %error.message, "request failed");
+    }
     let mut response = value(error.code, &error.status(), text);
     if let Some(seconds) = error.details.get("retryAfterSeconds").and_then(Value::as_u64) {
         response
@@ -84,6 +87,10 @@ pub fn answer(answer: Answer, form: Form<'_>) -> Response<Body> {
                 Ok(content) => value(code, &content, form.accepted.text),
                 Err(problem) => error(&problem, form.accepted.text),
             },
+        },
+        Reply::Scale(scale) => match scaled(scale, form) {
+            Ok(content) => value(200, &content, form.accepted.text),
+            Err(problem) => error(&problem, form.accepted.text),
         },
         Reply::List(list) => match list_json(list, form) {
             Ok(bytes) => json_bytes(200, bytes, form.accepted.text),
@@ -131,6 +138,9 @@ fn reshape(bytes: &Bytes, form: Form<'_>, shape: Shape) -> Result<Value, ApiErro
     Ok(match shape {
         Shape::Objects => object,
         Shape::Metadata => partial(&object, form.accepted),
+        Shape::MetadataList if form.resource.custom.is_some() => {
+            return Err(ApiError::unclassified("content is not a list"));
+        }
         Shape::MetadataList => {
             let name = go_type(form.resource, &form.resource.kind);
             return Err(ApiError::not_acceptable_as(format!(
@@ -140,6 +150,27 @@ fn reshape(bytes: &Bytes, form: Form<'_>, shape: Shape) -> Result<Value, ApiErro
         Shape::Table => {
             let revision = object.pointer("/metadata/resourceVersion").cloned();
             let mut table = render_table(form, &[object]);
+            if let Some(revision) = revision {
+                set_table_revision(&mut table, revision);
+            }
+            table
+        }
+    })
+}
+
+/// A scale in the form that the client wants.
+fn scaled(scale: Value, form: Form<'_>) -> Result<Value, ApiError> {
+    Ok(match form.accepted.shape {
+        Shape::Objects => scale,
+        Shape::Metadata => partial(&scale, form.accepted),
+        Shape::MetadataList => {
+            return Err(ApiError::not_acceptable_as(
+                "you requested PartialObjectMetadataList, but the requested object is not a list (*v1.Scale)",
+            ));
+        }
+        Shape::Table => {
+            let revision = scale.pointer("/metadata/resourceVersion").cloned();
+            let mut table = table_of(form, &table::scale_columns(), &[scale]);
             if let Some(revision) = revision {
                 set_table_revision(&mut table, revision);
             }
@@ -180,7 +211,10 @@ fn render_table(form: Form<'_>, objects: &[Value]) -> Value {
         .resource
         .served(form.version)
         .map(|version| version.columns.clone());
-    let columns = columns.as_deref().map(Vec::as_slice).unwrap_or_default();
+    table_of(form, columns.as_deref().map(Vec::as_slice).unwrap_or_default(), objects)
+}
+
+fn table_of(form: Form<'_>, columns: &[table::Column], objects: &[Value]) -> Value {
     let mut table = table::render(columns, objects, Timestamp::now(), form.include_object);
     for row in table["rows"].as_array_mut().into_iter().flatten() {
         if row["object"]["kind"] == "PartialObjectMetadata" {

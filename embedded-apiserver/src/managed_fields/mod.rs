@@ -175,6 +175,11 @@ pub fn apply(
     Ok(object)
 }
 
+/// Whether the fields of an object can be owned: its values are of the types that its schema says.
+pub fn fits(object: &Value, schema: &Schema) -> bool {
+    schema.is_built_in() || Typed { schema }.fits(object)
+}
+
 /// Moves field ownership after a write that is not an apply (create, update, the other patches).
 ///
 /// `new` is the object as it will be stored, with the `managedFields` that the client sent (or none). Afterwards it
@@ -216,6 +221,11 @@ pub fn update(
             &empty
         }
     };
+    // Types of built-in kinds are right once they are decoded; of custom ones only validation says so, which may not
+    // look at everything. What has no type is nobody's.
+    if [&*new, old].into_iter().any(|object| !fits(object, schema)) {
+        return;
+    }
     update_entries(&typed, old, new, &mut entries, owner, &now_text(now));
     entry::cap_updaters(&mut entries);
     entry::encode(new, entries);

@@ -3,7 +3,8 @@
 //! For: the structured-merge-diff operations that ownership is made of. Not for: managers.
 
 use super::set::{FieldSet, print_step};
-use crate::schema::{ListType, Node, NodeId, Schema, Types, go_quote};
+use crate::go::{go_print, go_print_exactly, go_type};
+use crate::schema::{ListType, Node, NodeId, Schema, Types};
 use serde_json::{Map, Value};
 use std::collections::{HashMap, HashSet};
 
@@ -35,6 +36,13 @@ enum Shape {
     Map,
     /// A set or a map in the form of a list.
     List,
+}
+
+/// Whether elements of a list may be listed twice.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Twice {
+    Allowed,
+    Refused,
 }
 
 /// The operations for one schema. A type is a node, or `None` where nothing is known: maps are granular there, lists
@@ -125,7 +133,12 @@ impl Typed<'_> {
                 let property = *self.schema.nodes[node.items?].properties.get(key)?;
                 self.schema.nodes[property].default.clone()
             };
-            if let Some(value) = map.get(key).cloned().or_else(default) {
+            // An owner that is not told apart by its uid has an empty one, as types of the server's own have it.
+            let owners = self.schema.nodes[self.schema.metadata]
+                .properties
+                .get("ownerReferences");
+            let empty = || (owners == Some(&id)).then(|| Value::from(""));
+            if let Some(value) = map.get(key).cloned().or_else(default).or_else(empty) {
                 keys.insert(key.clone(), value);
             }
         }
@@ -469,8 +482,19 @@ impl Typed<'_> {
         result
     }
 
+    /// Whether the object can be typed at all; elements may be listed twice.
+    pub(super) fn fits(&self, object: &Value) -> bool {
+        let mut errors = Vec::new();
+        self.look(self.root(), "", object, Twice::Allowed, &mut errors);
+        errors.is_empty()
+    }
+
     /// What an applied object must not have: fields that no schema declares, elements that are listed twice.
     pub(super) fn check(&self, kind: Type, path: &str, value: &Value, errors: &mut Vec<String>) {
+        self.look(kind, path, value, Twice::Refused, errors);
+    }
+
+    fn look(&self, kind: Type, path: &str, value: &Value, twice: Twice, errors: &mut Vec<String>) {
         let node = kind.map(|id| &self.schema.nodes[id]);
         match (self.shape(kind, value), value) {
             (Shape::Map, Value::Object(map)) => {
@@ -484,7 +508,7 @@ impl Typed<'_> {
                         // The real server looks no further in this map.
                         break;
                     }
-                    self.check(self.field(kind, key), &below, child, errors);
+                    self.look(self.field(kind, key), &below, child, twice, errors);
                 }
             }
             (Shape::List, Value::Array(items)) => {
@@ -494,8 +518,8 @@ impl Typed<'_> {
                         Err(error) => errors.push(format!("{path}: element {index}: {error}")),
                         Ok(step) => {
                             let printed = print_step(&step);
-                            if seen.insert(step) {
-                                self.check(self.item(kind), &format!("{path}{printed}"), item, errors);
+                            if seen.insert(step) || twice == Twice::Allowed {
+                                self.look(self.item(kind), &format!("{path}{printed}"), item, twice, errors);
                             } else {
                                 errors.push(format!("{path}: duplicate entries for key {printed}"));
                             }
@@ -509,11 +533,11 @@ impl Typed<'_> {
                 } else if let Value::Array(items) = value {
                     // What is owned as a whole is checked in its parts all the same.
                     for (index, item) in items.iter().enumerate() {
-                        self.check(self.item(kind), &format!("{path}[{index}]"), item, errors);
+                        self.look(self.item(kind), &format!("{path}[{index}]"), item, twice, errors);
                     }
                 } else if let Value::Object(map) = value {
                     for (key, child) in map {
-                        self.check(self.field(kind, key), &format!("{path}.{key}"), child, errors);
+                        self.look(self.field(kind, key), &format!("{path}.{key}"), child, twice, errors);
                     }
                 }
             }
@@ -533,66 +557,14 @@ fn mismatch(node: &Node, value: &Value) -> Option<String> {
         Value::String(_) if is(Types::STRING) => None,
         Value::Number(_) if is(Types::INTEGER.union(Types::NUMBER)) => None,
         Value::Bool(_) if is(Types::BOOLEAN) => None,
-        _ if is(Types::OBJECT) => Some(format!("expected map, got &{{{}}}", printed(value))),
-        _ if is(Types::ARRAY) => Some(format!("expected list, got &{{{}}}", printed(value))),
+        _ if is(Types::OBJECT) => Some(format!("expected map, got &{{{}}}", go_print(value))),
+        _ if is(Types::ARRAY) => Some(format!("expected list, got &{{{}}}", go_print(value))),
         _ if is(Types::STRING) => Some(format!(
             "expected string, got &value.valueUnstructured{{Value:{}}}",
-            printed_exactly(value)
+            go_print_exactly(value)
         )),
-        _ if is(Types::BOOLEAN) => Some(format!("expected boolean, got &{{{}}}", printed(value))),
-        _ => Some(format!(
-            "expected numeric (int or float), got {}",
-            match value {
-                Value::String(_) => "string",
-                Value::Bool(_) => "bool",
-                Value::Array(_) => "[]interface {}",
-                _ => "map[string]interface {}",
-            }
-        )),
-    }
-}
-
-/// A value as Go prints it with `%v`.
-fn printed(value: &Value) -> String {
-    match value {
-        Value::Null => "<nil>".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(printed).collect();
-            format!("[{}]", items.join(" "))
-        }
-        Value::Object(map) => {
-            let mut fields: Vec<(&String, &Value)> = map.iter().collect();
-            fields.sort_by_key(|(key, _)| *key);
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|(key, value)| format!("{key}:{}", printed(value)))
-                .collect();
-            format!("map[{}]", fields.join(" "))
-        }
-        other => other.to_string(),
-    }
-}
-
-/// A value as Go prints it with `%#v`.
-fn printed_exactly(value: &Value) -> String {
-    match value {
-        Value::Null => "interface {}(nil)".to_owned(),
-        Value::String(text) => go_quote(text),
-        Value::Array(items) => {
-            let items: Vec<String> = items.iter().map(printed_exactly).collect();
-            format!("[]interface {{}}{{{}}}", items.join(", "))
-        }
-        Value::Object(map) => {
-            let mut fields: Vec<(&String, &Value)> = map.iter().collect();
-            fields.sort_by_key(|(key, _)| *key);
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|(key, value)| format!("{}:{}", go_quote(key), printed_exactly(value)))
-                .collect();
-            format!("map[string]interface {{}}{{{}}}", fields.join(", "))
-        }
-        other => other.to_string(),
+        _ if is(Types::BOOLEAN) => Some(format!("expected boolean, got &{{{}}}", go_print(value))),
+        _ => Some(format!("expected numeric (int or float), got {}", go_type(value))),
     }
 }
 

@@ -4,6 +4,7 @@
 //! this patch for too.
 
 use super::{PatchError, Patched, no_map};
+use crate::go::go_type;
 use crate::schema::{Node, NodeId, Schema, decode_exact, go_json};
 use serde_json::{Map, Value};
 
@@ -225,23 +226,14 @@ fn retain_keys(original: &mut Map<String, Value>, patch: &mut Map<String, Value>
 fn list_of(value: Value) -> Result<Vec<Value>, PatchError> {
     match value {
         Value::Array(items) => Ok(items),
+        // As Go prints the type of nothing.
+        Value::Null => Err(PatchError::Unclassified(
+            "expected a []interface {}, but received a %!s(<nil>)".to_owned(),
+        )),
         other => Err(PatchError::Unclassified(format!(
             "expected a []interface {{}}, but received a {}",
             go_type(&other)
         ))),
-    }
-}
-
-/// A type as Go prints it.
-fn go_type(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "%!s(<nil>)",
-        Value::Bool(_) => "bool",
-        Value::Number(number) if number.is_f64() => "float64",
-        Value::Number(_) => "int64",
-        Value::String(_) => "string",
-        Value::Array(_) => "[]interface {}",
-        Value::Object(_) => "map[string]interface {}",
     }
 }
 

@@ -14,36 +14,68 @@ use crate::schema::{Cause, go_quote};
 /// The size of all annotations together, in bytes.
 const ANNOTATIONS_LIMIT: usize = 256 << 10;
 /// Finalizers that need no domain.
-const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+pub const STANDARD_FINALIZERS: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+
+/// One look at the metadata.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// At all of it, as every kind has it.
+    Whole,
+    /// As `Whole`; finalizers need a domain besides.
+    WholeStrict,
+    /// At what changed.
+    Change,
+    /// As `Change`; finalizers need a domain besides.
+    ChangeStrict,
+}
+
+/// How the validation of a kind looks at the metadata, in its order (`pkg/apis/*/validation` and
+/// `pkg/registry/*/*/strategy.go` of the real server).
+fn looks(request: &Request, creates: bool) -> &'static [Look] {
+    use Look::{Change, ChangeStrict, Whole, WholeStrict};
+    let resource = &request.resource;
+    match (resource.behaviour, creates, request.subresource.as_str()) {
+        (Behaviour::Event | Behaviour::PodDisruptionBudget, ..) => &[],
+        (Behaviour::Custom | Behaviour::CustomResourceDefinition, true, _) => &[Whole],
+        (Behaviour::Custom | Behaviour::CustomResourceDefinition, false, _) => &[Change],
+        (Behaviour::Plain, true, _) if resource.kind == "Lease" => &[Whole],
+        (Behaviour::Plain, false, _) if resource.kind == "Lease" => &[Change],
+        (_, true, _) => &[WholeStrict],
+        (Behaviour::Policy, false, _) => &[WholeStrict, WholeStrict, ChangeStrict],
+        (Behaviour::Namespace | Behaviour::Plain, false, "") => &[WholeStrict, ChangeStrict],
+        (Behaviour::ConfigMap | Behaviour::Secret | Behaviour::ServiceAccount | Behaviour::Pod, false, "") => {
+            &[ChangeStrict, WholeStrict]
+        }
+        (_, false, _) => &[ChangeStrict],
+    }
+}
 
 /// What is wrong with the metadata of an object that is created, or that replaces `old`.
 pub fn problems(request: &Request, object: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut causes = Vec::new();
-    let behaviour = request.resource.behaviour;
-    // Definitions and custom resources have no rules of their own about finalizers.
-    let own_rules = !matches!(behaviour, Behaviour::Custom | Behaviour::CustomResourceDefinition);
-    let Some(old) = old else {
-        names(request, object, &mut causes);
-        common(object, &mut causes);
-        finalizer_names(object, &mut causes);
-        if own_rules {
+    let own = looks(request, old.is_none());
+    // What all kinds go through besides: before their own rules when they change, and after them when they are made,
+    // where it finds nothing new.
+    let general: &[Look] = match old {
+        Some(_) => &[Look::Whole, Look::Change],
+        None if own.is_empty() => &[Look::Whole],
+        None => &[],
+    };
+    for look in general.iter().chain(own) {
+        match (look, old) {
+            (Look::Whole | Look::WholeStrict, _) => {
+                if old.is_none() {
+                    names(request, object, &mut causes);
+                }
+                common(object, &mut causes);
+                finalizer_names(object, &mut causes);
+            }
+            (Look::Change | Look::ChangeStrict, Some(old)) => changes(object, old, &mut causes),
+            (Look::Change | Look::ChangeStrict, None) => {}
+        }
+        if matches!(look, Look::WholeStrict | Look::ChangeStrict) {
             full_finalizer_names(object, &mut causes);
         }
-        return causes;
-    };
-    // Each layer of the real server looks at everything again.
-    common(object, &mut causes);
-    finalizer_names(object, &mut causes);
-    changes(object, old, &mut causes);
-    changes(object, old, &mut causes);
-    if own_rules {
-        full_finalizer_names(object, &mut causes);
-    }
-    let whole_again = matches!(behaviour, Behaviour::ConfigMap | Behaviour::Secret);
-    if whole_again && request.subresource.is_empty() {
-        common(object, &mut causes);
-        finalizer_names(object, &mut causes);
-        full_finalizer_names(object, &mut causes);
     }
     causes
 }
@@ -70,7 +102,11 @@ pub fn path_segment(text: &str) -> Vec<String> {
 
 /// What is wrong with a name of this kind of object; `base` if something is still to be added to it.
 fn name_problems(request: &Request, name: &str, base: bool) -> Vec<String> {
-    if request.resource.group == "rbac.authorization.k8s.io" {
+    // These have no rules of their own about names.
+    if matches!(
+        request.resource.behaviour,
+        Behaviour::Policy | Behaviour::Event | Behaviour::PodDisruptionBudget
+    ) {
         return path_segment(name);
     }
     let masked = match name.strip_suffix('-') {
@@ -139,18 +175,15 @@ fn owners(object: &Value, causes: &mut Vec<Cause>) {
     let mut first: Option<String> = None;
     for owner in owners {
         let text = |part: &str| owner[part].as_str().unwrap_or_default();
-        let version = text("apiVersion");
-        if version.is_empty() || version.matches('/').count() > 1 || version.ends_with('/') {
-            causes.push(invalid(
-                &format!("{FIELD}.apiVersion"),
-                version,
-                "version must not be empty",
-            ));
+        let (group, version) = group_version(text("apiVersion"));
+        if version.is_empty() {
+            let field = format!("{FIELD}.apiVersion");
+            causes.push(invalid(&field, text("apiVersion"), "version must not be empty"));
         }
         for part in ["kind", "name", "uid"].into_iter().filter(|part| text(part).is_empty()) {
             causes.push(invalid(&format!("{FIELD}.{part}"), "", "must not be empty"));
         }
-        if version == "v1" && text("kind") == "Event" {
+        if (group, version, text("kind")) == ("", "v1", "Event") {
             let message = format!(
                 "Invalid value: {}: /v1, Kind=Event is disallowed from being an owner",
                 shown_owner(owner)
@@ -172,6 +205,15 @@ fn owners(object: &Value, causes: &mut Vec<Cause>) {
             }
             None => first = Some(controller),
         }
+    }
+}
+
+/// Group and version of an `apiVersion`; both are empty if it is none.
+fn group_version(text: &str) -> (&str, &str) {
+    match text.split_once('/') {
+        None => ("", text),
+        Some((_, version)) if version.contains('/') => ("", ""),
+        Some(parts) => parts,
     }
 }
 
@@ -223,12 +265,12 @@ fn full_finalizer_names(object: &Value, causes: &mut Vec<Cause>) {
 fn changes(object: &Value, old: &Value, causes: &mut Vec<Cause>) {
     if is_deleting(old) {
         let before = finalizers(old);
-        let new: Vec<String> = finalizers(object)
+        let new: std::collections::BTreeSet<&str> = finalizers(object)
             .into_iter()
             .filter(|finalizer| !before.contains(finalizer))
-            .map(go_quote)
             .collect();
         if !new.is_empty() {
+            let new: Vec<String> = new.into_iter().map(go_quote).collect();
             let message = format!(
                 "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
                 new.join(", ")
@@ -293,6 +335,20 @@ mod tests {
             )
         );
         assert!(causes[0].message.ends_with("references for K/b and K/c"));
+    }
+
+    #[test]
+    fn an_event_of_the_core_group_owns_nothing() {
+        for (version, refused) in [("v1", true), ("/v1", true), ("events.k8s.io/v1", false)] {
+            let object = json!({ "metadata": { "ownerReferences": [
+                { "apiVersion": version, "kind": "Event", "name": "a", "uid": "u" },
+            ] } });
+            let mut causes = Vec::new();
+            owners(&object, &mut causes);
+            assert_eq!(!causes.is_empty(), refused, "{version}");
+        }
+        assert_eq!(group_version("a/b/c"), ("", ""));
+        assert_eq!(group_version("a/"), ("a", ""));
     }
 
     #[test]

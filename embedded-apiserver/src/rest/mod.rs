@@ -24,6 +24,7 @@ mod validate;
 mod watch;
 mod write;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -259,6 +260,8 @@ pub enum Reply {
         /// The value.
         value: Value,
     },
+    /// The scale of an object.
+    Scale(Value),
     /// A list.
     List(ListReply),
     /// A stream of events.
@@ -307,10 +310,57 @@ impl Verb {
     }
 }
 
+/// Refuses subresources that a resource does not have, and verbs that its path does not take.
+pub fn check_path(
+    verb: Verb,
+    resource: &Resource,
+    version: &str,
+    name: &str,
+    subresource: &str,
+) -> Result<(), ApiError> {
+    let version = resource.served(version).ok_or_else(ApiError::no_such_resource)?;
+    let subject = |name| Subject {
+        group: &resource.group,
+        kind: &resource.plural,
+        name,
+    };
+    let has_subresource = match subresource {
+        "" => true,
+        "status" => version.status,
+        "scale" => version.scale.is_some(),
+        "finalize" => resource.behaviour == crate::registry::Behaviour::Namespace,
+        "eviction" => resource.behaviour == crate::registry::Behaviour::Pod,
+        "token" => resource.behaviour == crate::registry::Behaviour::ServiceAccount,
+        _ => false,
+    };
+    if !has_subresource {
+        return Err(match resource.custom {
+            Some(_) => ApiError::not_found(subject(name)),
+            None => ApiError::no_such_resource(),
+        });
+    }
+    let supported = match subresource {
+        "" => resource.verbs().contains(&verb.name()),
+        "eviction" | "token" => verb == Verb::Create,
+        "finalize" => verb == Verb::Update,
+        _ => matches!(verb, Verb::Get | Verb::Update | Verb::Patch),
+    };
+    if !supported {
+        return Err(match resource.custom {
+            Some(_) => ApiError::method_not_supported(subject(""), verb.name()),
+            None => ApiError::method_not_allowed(),
+        });
+    }
+    Ok(())
+}
+
 /// Carries a request out.
 pub async fn carry_out(core: &Arc<Core>, verb: Verb, request: Request) -> Result<Answer, ApiError> {
     let mut warnings = Vec::new();
-    match answer(core, verb, request, &mut warnings).await {
+    let reply = perform(core, verb, request, &mut warnings).await;
+    let mut told = HashSet::new();
+    warnings.retain(|warning| told.insert(warning.clone()));
+    match reply {
         Ok(reply) => Ok(Answer { reply, warnings }),
         Err(mut error) => {
             error.warnings = warnings;
@@ -319,41 +369,23 @@ pub async fn carry_out(core: &Arc<Core>, verb: Verb, request: Request) -> Result
     }
 }
 
-async fn answer(core: &Arc<Core>, verb: Verb, request: Request, warnings: &mut Vec<String>) -> Result<Reply, ApiError> {
+async fn perform(
+    core: &Arc<Core>,
+    verb: Verb,
+    request: Request,
+    warnings: &mut Vec<String>,
+) -> Result<Reply, ApiError> {
     let version = request.served()?;
     if let Some(warning) = &version.deprecation {
         warnings.push(warning.clone());
     }
-    let has_subresource = match request.subresource.as_str() {
-        "" => true,
-        "status" => version.status,
-        "scale" => version.scale.is_some(),
-        "finalize" => request.resource.behaviour == crate::registry::Behaviour::Namespace,
-        "eviction" => request.resource.behaviour == crate::registry::Behaviour::Pod,
-        "token" => request.resource.behaviour == crate::registry::Behaviour::ServiceAccount,
-        _ => false,
-    };
-    if !has_subresource && request.resource.custom.is_some() {
-        return Err(ApiError::not_found(request.subject(&request.name)));
-    }
-    if !has_subresource {
-        return Err(match request.resource.custom {
-            Some(_) => ApiError::not_found(request.subject(&request.name)),
-            None => ApiError::no_such_resource(),
-        });
-    }
-    let supported = match request.subresource.as_str() {
-        "" => request.resource.verbs().contains(&verb.name()),
-        "eviction" | "token" => verb == Verb::Create,
-        "finalize" => verb == Verb::Update,
-        _ => matches!(verb, Verb::Get | Verb::Update | Verb::Patch),
-    };
-    if !supported {
-        return Err(match request.resource.custom {
-            Some(_) => ApiError::method_not_supported(request.subject(""), verb.name()),
-            None => ApiError::method_not_allowed(),
-        });
-    }
+    check_path(
+        verb,
+        &request.resource,
+        &request.version,
+        &request.name,
+        &request.subresource,
+    )?;
     options::check(verb, request.format, &request.options)?;
     Ok(match (request.subresource.as_str(), verb) {
         ("scale", Verb::Get) => scale::get(core, &request)?,

@@ -22,26 +22,20 @@ pub async fn patch(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Strin
     if request.format == BodyFormat::StrategicMergePatch && request.resource.custom.is_some() {
         return Err(ApiError::unsupported_media_type(FOR_CUSTOM));
     }
-    let mut found = Vec::new();
-    let reply = replace(core, request, true, |live| {
-        found.clear();
+    replace(core, request, true, warnings, |live, warnings| {
         let patched = apply_patch(request, live)?;
         let mut object = patched.object;
-        read_back(request, &mut object, patched.strict_findings, &mut found)
-            .map_err(|why| unfit(request, live, &why))?;
+        read_back(request, &mut object, patched.strict_findings, warnings).map_err(|why| unfit(request, live, &why))?;
         if metadata_is_untold(&object) {
             return Err(ApiError::internal(
                 "Object 'apiVersion' is missing in 'object has no apiVersion field'",
             ));
         }
-        found.extend(prepare::single_owners(&mut object));
-        found.extend(prepare::finalizer_warnings(request, &object, Some(live)));
+        warnings.extend(prepare::single_owners(&mut object));
         prepare::check_place(request, &mut object)?;
         Ok(object)
     })
-    .await;
-    warnings.append(&mut found);
-    reply
+    .await
 }
 
 /// Whether a custom object lost its version to the patch.
@@ -167,8 +161,7 @@ pub async fn apply_as(
     let applied = configure(&applied)?;
     let schema = prepare::schema(request)?;
     let manager = request.manager();
-    let mut duplicate_warnings = Vec::new();
-    let mut merge = |live: Option<&Value>| {
+    let merge = |live: Option<&Value>, warnings: &mut Vec<String>| {
         if let Some(live) = live {
             check_versions(request, live)?;
         }
@@ -182,9 +175,8 @@ pub async fn apply_as(
             request.now,
         );
         let mut object = merged.map_err(|error| refusal(request, error))?;
-        duplicate_warnings.clear();
-        judge_duplicates(request, &duplicates, &mut duplicate_warnings)?;
-        prepare::prune_and_default(request, &mut object)
+        judge_duplicates(request, &duplicates, warnings)?;
+        prepare::default_applied(request, &mut object)
             .map_err(|why| decode::not_handled(request, &request.resource.kind, &request.version, &why))?;
         prepare::check_place(request, &mut object)?;
         Ok::<Value, ApiError>(object)
@@ -192,8 +184,8 @@ pub async fn apply_as(
     for _ in 0..2 {
         let exists = core.store.get(&request.key(&request.name)).is_some();
         let reply = if exists || !request.subresource.is_empty() {
-            replace(core, request, false, |live| {
-                let mut object = merge(Some(live))?;
+            replace(core, request, false, warnings, |live, warnings| {
+                let mut object = merge(Some(live), warnings)?;
                 // A revision in the applied configuration is a condition, as in other writes.
                 let wanted = metadata_text(&applied, "resourceVersion");
                 let revision = if wanted.is_empty() {
@@ -206,22 +198,19 @@ pub async fn apply_as(
             })
             .await
         } else {
-            let object = merge(None)?;
+            let object = merge(None, warnings)?;
             let uid = metadata_text(&applied, "uid");
             if !uid.is_empty() {
                 let why =
                     format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
                 return Err(ApiError::conflict(request.subject(&request.name), &why));
             }
-            create_object(core, request, object, false).await
+            create_object(core, request, object, false, warnings).await
         };
         match reply {
             // Someone created or removed it in between: the other way is right now.
             Err(error) if (exists && error.code == 404) || (!exists && error.reason == "AlreadyExists") => {}
-            other => {
-                warnings.append(&mut duplicate_warnings);
-                return other;
-            }
+            other => return other,
         }
     }
     Err(ApiError::modified(request.subject(&request.name)))

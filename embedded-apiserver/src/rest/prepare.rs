@@ -2,6 +2,8 @@
 //!
 //! Pure: everything here works on values.
 
+use std::collections::BTreeSet;
+
 use rand::Rng as _;
 use serde_json::{Value, json};
 
@@ -33,21 +35,28 @@ pub fn decode(format: BodyFormat, body: &[u8]) -> Result<(Value, Vec<String>), A
 /// Drops unknown fields and fills in defaults; the findings are words for strict validation, the error says why the
 /// object cannot be read as one of its kind.
 pub fn prune_and_default(request: &Request, object: &mut Value) -> Result<Vec<String>, String> {
+    settle(request, object, true)
+}
+
+/// As [`prune_and_default`], of what an apply made: custom objects keep what their schema allows nowhere, and are
+/// refused for it.
+pub fn default_applied(request: &Request, object: &mut Value) -> Result<(), String> {
+    settle(request, object, request.resource.custom.is_none()).map(|_| ())
+}
+
+fn settle(request: &Request, object: &mut Value, prunes: bool) -> Result<Vec<String>, String> {
     if !builtin::is_checked(&request.resource) {
         validate::metadata_types(object).map_err(|error| error.message)?;
     }
     let version = request.served().map_err(|error| error.message)?;
-    let findings = match &version.schema {
-        Some(schema) => {
-            let unknown = schema.prune(object);
-            schema.default(object);
-            unknown
-                .into_iter()
-                .map(|path| format!("unknown field {path:?}"))
-                .collect()
+    let mut findings = Vec::new();
+    if let Some(schema) = &version.schema {
+        if prunes {
+            let unknown = schema.prune(object).into_iter();
+            findings.extend(unknown.map(|path| format!("unknown field {path:?}")));
         }
-        None => Vec::new(),
-    };
+        schema.default(object);
+    }
     let source = match request.format {
         BodyFormat::StrategicMergePatch => builtin::Source::Values,
         _ => builtin::Source::Text,
@@ -141,20 +150,36 @@ pub fn single_owners(object: &mut Value) -> Option<String> {
     })
 }
 
-/// Warnings about finalizers of custom resources that are new and might be others' too.
-pub fn finalizer_warnings(request: &Request, object: &Value, live: Option<&Value>) -> Vec<String> {
+/// What a client is told of an object that is valid all the same.
+pub fn warnings(request: &Request, object: &Value, live: Option<&Value>) -> Vec<String> {
     if request.resource.custom.is_none() {
-        return Vec::new();
+        return strategy::warnings(&request.resource, &request.subresource, object, live);
     }
+    if request.subresource.is_empty() {
+        finalizer_warnings(object, live)
+    } else {
+        Vec::new()
+    }
+}
+
+/// Warnings about finalizers of custom objects that are new and might be others' too.
+fn finalizer_warnings(object: &Value, live: Option<&Value>) -> Vec<String> {
     let before = live.map(finalizers).unwrap_or_default();
-    let standard = ["kubernetes", "orphan", "foregroundDeletion"];
-    finalizers(object)
+    let new: BTreeSet<&str> = finalizers(object)
         .into_iter()
-        .filter(|finalizer| !before.contains(finalizer) && !finalizer.contains('/') && !standard.contains(finalizer))
+        .filter(|finalizer| !before.contains(finalizer))
+        .collect();
+    new.into_iter()
+        .filter(|finalizer| !finalizer.contains('/') && !metadata::STANDARD_FINALIZERS.contains(finalizer))
         .map(|finalizer| {
+            let path = if finalizer.contains('.') {
+                " including a path (/)"
+            } else {
+                ""
+            };
             format!(
-                "metadata.finalizers: {}: prefer a domain-qualified finalizer name to avoid accidental conflicts with \
-                 other finalizer writers",
+                "metadata.finalizers: {}: prefer a domain-qualified finalizer name{path} to avoid accidental conflicts \
+                 with other finalizer writers",
                 schema::go_quote(finalizer)
             )
         })
@@ -218,6 +243,11 @@ pub fn update(request: &Request, live: &Value, object: &mut Value, manage: bool)
     let status_metadata = (request.subresource == "status" && request.resource.custom.is_some())
         .then(|| live.get("metadata").cloned())
         .flatten();
+    // What is not kept is looked at all the same: if it has no type, nobody owns anything any more.
+    let fits = match &version.schema {
+        Some(schema) if status_metadata.is_some() && manage => managed_fields::fits(object, schema),
+        _ => true,
+    };
     match request.subresource.as_str() {
         "status" => keep_all_but_status(live, object),
         "finalize" => keep_all_but_finalizers(live, object),
@@ -241,10 +271,11 @@ pub fn update(request: &Request, live: &Value, object: &mut Value, manage: bool)
         );
     }
     if let Some(metadata) = status_metadata {
-        let managed = object.pointer("/metadata/managedFields").cloned();
+        let managed = object.pointer("/metadata/managedFields").filter(|_| fits).cloned();
         set_field(object, "metadata", Some(metadata));
         set_metadata(object, "managedFields", managed);
     }
+    keep_deletion(live, object);
     strategy::prepare_update(&request.resource, &request.subresource, live, object);
     set_metadata(object, "generation", live.pointer("/metadata/generation").cloned());
     if request.resource.has_generation() && spec_changed(live, object, has_status, request.resource.behaviour) {
@@ -256,24 +287,7 @@ pub fn update(request: &Request, live: &Value, object: &mut Value, manage: bool)
 
 fn keep_server_fields(live: &Value, object: &mut Value, manage: bool) {
     for field in ["creationTimestamp", "selfLink"] {
-        set_metadata(
-            object,
-            field,
-            live.pointer("/metadata")
-                .and_then(|metadata| metadata.get(field))
-                .cloned(),
-        );
-    }
-    // A client may leave out when the object was deleted, but not change it.
-    for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
-        let absent = object
-            .get("metadata")
-            .and_then(|metadata| metadata.get(field))
-            .is_none_or(Value::is_null);
-        if absent {
-            let present = live.get("metadata").and_then(|metadata| metadata.get(field)).cloned();
-            set_metadata(object, field, present);
-        }
+        set_metadata(object, field, metadata_field(live, field).cloned());
     }
     for field in ["uid", "namespace", "name"] {
         if metadata_text(object, field).is_empty() {
@@ -294,6 +308,23 @@ fn keep_server_fields(live: &Value, object: &mut Value, manage: bool) {
             "managedFields",
             live.pointer("/metadata/managedFields").cloned(),
         );
+    }
+}
+
+/// A field of the metadata that says something.
+fn metadata_field<'object>(object: &'object Value, field: &str) -> Option<&'object Value> {
+    let metadata = object.get("metadata")?;
+    metadata.get(field).filter(|value| !value.is_null())
+}
+
+/// When an object goes is not changed by a write, whatever it says; how long it has may only be left out.
+fn keep_deletion(live: &Value, object: &mut Value) {
+    if let Some(time) = metadata_field(live, "deletionTimestamp") {
+        set_metadata(object, "deletionTimestamp", Some(time.clone()));
+    }
+    if metadata_field(object, "deletionGracePeriodSeconds").is_none() {
+        let seconds = metadata_field(live, "deletionGracePeriodSeconds").cloned();
+        set_metadata(object, "deletionGracePeriodSeconds", seconds);
     }
 }
 
@@ -407,10 +438,15 @@ pub fn check(request: &Request, object: &Value, live: Option<&Value>) -> Result<
         .as_ref()
         .filter(|_| !builtin::is_typed(&request.resource))
     {
-        causes.extend(if request.resource.behaviour == Behaviour::Policy {
-            role::validate_schema(schema, object, live)
-        } else {
-            schema.validate(object, live)
+        let scale = match &version.scale {
+            Some(paths) => super::scale::validate(paths, &request.subresource, object),
+            None => Vec::new(),
+        };
+        let custom = request.resource.custom.is_some();
+        causes.extend(match live {
+            _ if request.resource.behaviour == Behaviour::Policy => role::validate_schema(schema, object, live),
+            Some(live) if custom && request.subresource == "status" => schema.validate_status(scale, object, live),
+            _ => schema.validate_with(scale, object, live),
         });
     }
     causes.extend(strategy::validate(
@@ -419,9 +455,6 @@ pub fn check(request: &Request, object: &Value, live: Option<&Value>) -> Result<
         object,
         live,
     ));
-    if let Some(paths) = &version.scale {
-        causes.extend(super::scale::validate(paths, object));
-    }
     if causes.is_empty() {
         return Ok(());
     }

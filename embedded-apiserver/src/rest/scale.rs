@@ -8,8 +8,10 @@ use super::object::{at_path, metadata_text, set_metadata, set_path};
 use super::write::{replace, uid_mismatch};
 use super::{ApiError, BodyFormat, Core, Reply, Request, Subject, cause, convert, prepare};
 use crate::deep;
+use crate::go::{go_print, go_type};
 use crate::registry::ScalePaths;
 use crate::schema::Cause;
+use crate::schema::go_kind;
 use crate::{managed_fields, patch};
 
 fn paths(request: &Request) -> Result<&ScalePaths, ApiError> {
@@ -55,10 +57,7 @@ pub fn get(core: &Core, request: &Request) -> Result<Reply, ApiError> {
             paths.spec_replicas
         )));
     }
-    Ok(Reply::Value {
-        code: 200,
-        value: scale_of(paths, &object),
-    })
+    Ok(Reply::Scale(scale_of(paths, &object)))
 }
 
 /// What the real server says to a body that is no scale.
@@ -92,7 +91,7 @@ pub async fn change(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Stri
         BodyFormat::Json | BodyFormat::Yaml => Some(decode(request)?),
         _ => None,
     };
-    let reply = replace(core, request, false, |live| {
+    let reply = replace(core, request, false, warnings, |live, _| {
         let before = scale_of(paths, live);
         let after = match (&replaced, request.format) {
             (Some(scale), _) => scale.clone(),
@@ -111,10 +110,7 @@ fn answer(paths: &ScalePaths, reply: Reply) -> Result<Reply, ApiError> {
         return Ok(reply);
     };
     let object = deep::parse(bytes).map_err(ApiError::internal)?;
-    Ok(Reply::Value {
-        code: 200,
-        value: scale_of(paths, &object),
-    })
+    Ok(Reply::Scale(scale_of(paths, &object)))
 }
 
 /// What an applied scale says of the object itself.
@@ -142,7 +138,7 @@ fn scaled(request: &Request, paths: &ScalePaths, live: &Value, scale: &Value) ->
             let shown = crate::schema::go_quote(&scale.to_string());
             let message = format!(
                 "Invalid value: {shown}: json: cannot unmarshal {} into Go struct field ScaleSpec.spec.replicas of type int32",
-                kind_of(value)
+                go_kind(value)
             );
             let nothing = Subject { group: "", kind: "", name: "" };
             ApiError::invalid(nothing, &[cause("FieldValueInvalid", "patch", message)])
@@ -181,31 +177,99 @@ fn scaled(request: &Request, paths: &ScalePaths, live: &Value, scale: &Value) ->
     Ok(object)
 }
 
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Number(_) => "number",
-        Value::Bool(_) => "bool",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
-        _ => "string",
-    }
-}
-
-/// What is wrong with the paths of a scale in a custom object, whoever wrote them.
-pub fn validate(paths: &ScalePaths, object: &Value) -> Vec<Cause> {
+/// What is wrong with the paths of a scale in a custom object, whoever wrote them; a write of the status looks at the
+/// status alone.
+pub fn validate(paths: &ScalePaths, subresource: &str, object: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
-    for path in [&paths.spec_replicas, &paths.status_replicas] {
-        let Some(replicas) = at_path(object, path).and_then(Value::as_i64) else {
-            continue;
+    let spec = (subresource != "status").then_some(&paths.spec_replicas);
+    for path in spec.into_iter().chain([&paths.status_replicas]) {
+        let found = match walk(object, path) {
+            Ok(None) => continue,
+            Ok(Some(found)) => found,
+            Err(problem) => {
+                causes.push(Cause::invalid(path, &0.into(), &problem));
+                continue;
+            }
         };
-        let problem = if replicas < 0 {
-            "should be a non-negative integer".to_owned()
-        } else if replicas > i64::from(i32::MAX) {
-            format!("should be less than or equal to {}", i32::MAX)
-        } else {
-            continue;
+        let problem = match found.as_i64() {
+            None => no_such_type(path, found, "int64"),
+            Some(replicas) if replicas < 0 => "should be a non-negative integer".to_owned(),
+            Some(replicas) if replicas > i64::from(i32::MAX) => {
+                format!("should be less than or equal to {}", i32::MAX)
+            }
+            Some(_) => continue,
         };
-        causes.push(Cause::invalid(path, &replicas.into(), &problem));
+        let shown = found.as_i64().unwrap_or_default();
+        causes.push(Cause::invalid(path, &shown.into(), &problem));
+    }
+    if let Some(path) = &paths.label_selector {
+        let problem = match walk(object, path) {
+            Ok(Some(found)) if !found.is_string() => no_such_type(path, found, "string"),
+            Ok(_) => return causes,
+            Err(problem) => problem,
+        };
+        causes.push(Cause::invalid(path, &"".into(), &problem));
     }
     causes
+}
+
+/// The value at a path; the error says what stands in its way.
+fn walk<'object>(object: &'object Value, path: &str) -> Result<Option<&'object Value>, String> {
+    let mut place = object;
+    let mut walked = String::new();
+    for part in path.trim_start_matches('.').split('.') {
+        walked.push('.');
+        walked.push_str(part);
+        match place {
+            Value::Null => return Ok(None),
+            Value::Object(fields) => match fields.get(part) {
+                Some(found) => place = found,
+                None => return Ok(None),
+            },
+            other => return Err(no_such_type(&walked, other, "map[string]interface{}")),
+        }
+    }
+    Ok(Some(place))
+}
+
+fn no_such_type(path: &str, found: &Value, wanted: &str) -> String {
+    let (shown, kind) = (go_print(found), go_type(found));
+    format!("{path} accessor error: {shown} is of the type {kind}, expected {wanted}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stands_in_the_way_of_a_path_is_told() {
+        let paths = ScalePaths {
+            spec_replicas: ".spec.replicas".to_owned(),
+            status_replicas: ".status.replicas".to_owned(),
+            label_selector: Some(".status.selector".to_owned()),
+        };
+        let told = |subresource: &str, object: Value| -> Vec<String> {
+            let causes = validate(&paths, subresource, &object);
+            causes.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(told("", json!({ "spec": { "replicas": 1 }, "status": {} })), [""; 0]);
+        assert_eq!(
+            told(
+                "",
+                json!({ "spec": { "replicas": -1 }, "status": { "replicas": 1.5, "selector": 1 } })
+            ),
+            [
+                ".spec.replicas: Invalid value: -1: should be a non-negative integer",
+                ".status.replicas: Invalid value: 0: .status.replicas accessor error: 1.5 is of the type float64, \
+                 expected int64",
+                ".status.selector: Invalid value: \"\": .status.selector accessor error: 1 is of the type int64, \
+                 expected string",
+            ]
+        );
+        assert_eq!(
+            told("status", json!({ "spec": "x", "status": ["a"] }))[0],
+            ".status.replicas: Invalid value: 0: .status.replicas accessor error: [a] is of the type []interface {}, \
+             expected map[string]interface{}"
+        );
+    }
 }

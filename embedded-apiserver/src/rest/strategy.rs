@@ -84,7 +84,10 @@ pub fn prepare_update(resource: &Resource, subresource: &str, old: &Value, objec
 }
 
 /// What a client is told of an object that is accepted all the same.
-pub fn warnings(resource: &Resource, object: &Value, old: Option<&Value>) -> Vec<String> {
+pub fn warnings(resource: &Resource, subresource: &str, object: &Value, old: Option<&Value>) -> Vec<String> {
+    if !subresource.is_empty() {
+        return Vec::new();
+    }
     if resource.behaviour != Behaviour::CustomResourceDefinition {
         return builtin::warnings(resource, object);
     }

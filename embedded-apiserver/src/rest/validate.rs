@@ -17,9 +17,9 @@ enum Kind {
     Entries,
 }
 
-/// Refuses metadata of the wrong types, as decoding would.
-pub fn metadata_types(object: &Value) -> Result<(), ApiError> {
-    let metadata = match object.get("metadata") {
+/// Refuses metadata of the wrong types, as decoding would, and takes nulls among texts as empty ones.
+pub fn metadata_types(object: &mut Value) -> Result<(), ApiError> {
+    let metadata = match object.get_mut("metadata") {
         None | Some(Value::Null) => return Ok(()),
         Some(Value::Object(metadata)) => metadata,
         Some(other) => {
@@ -29,7 +29,7 @@ pub fn metadata_types(object: &Value) -> Result<(), ApiError> {
             )));
         }
     };
-    for (field, value) in metadata.iter().filter(|(_, value)| !value.is_null()) {
+    for (field, value) in metadata.iter_mut().filter(|(_, value)| !value.is_null()) {
         let kind = match field.as_str() {
             "name" | "generateName" | "namespace" | "uid" | "resourceVersion" | "selfLink" => Kind::Text,
             "labels" | "annotations" => Kind::TextMap,
@@ -41,6 +41,14 @@ pub fn metadata_types(object: &Value) -> Result<(), ApiError> {
             _ => continue,
         };
         check(&kind, value, &format!("ObjectMeta.{field}"))?;
+        let texts: Vec<&mut Value> = match (kind, value) {
+            (Kind::TextMap, Value::Object(map)) => map.values_mut().collect(),
+            (Kind::Texts, Value::Array(items)) => items.iter_mut().collect(),
+            _ => Vec::new(),
+        };
+        for text in texts.into_iter().filter(|text| text.is_null()) {
+            *text = "".into();
+        }
     }
     Ok(())
 }
@@ -114,7 +122,11 @@ mod tests {
 
     #[test]
     fn wrong_types_are_refused_in_the_words_of_go() {
-        let told = |metadata: Value| metadata_types(&json!({ "metadata": metadata })).unwrap_err().message;
+        let told = |metadata: Value| {
+            metadata_types(&mut json!({ "metadata": metadata }))
+                .unwrap_err()
+                .message
+        };
         assert_eq!(
             told(json!({ "labels": { "a": 5 } })),
             "json: cannot unmarshal number into Go struct field ObjectMeta.labels of type string"
@@ -131,6 +143,9 @@ mod tests {
             told(json!([])),
             "json: cannot unmarshal array into Go value of type v1.ObjectMeta"
         );
-        assert!(metadata_types(&json!({ "metadata": { "name": null, "labels": { "a": null } } })).is_ok());
+        let mut object = json!({ "metadata": { "name": null, "labels": { "a": null }, "finalizers": [null] } });
+        assert!(metadata_types(&mut object).is_ok());
+        let wanted = json!({ "metadata": { "name": null, "labels": { "a": "" }, "finalizers": [""] } });
+        assert_eq!(object, wanted);
     }
 }

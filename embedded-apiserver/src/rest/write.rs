@@ -25,11 +25,7 @@ pub async fn create(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Stri
             "resourceVersion should not be set on objects to be created",
         ));
     }
-    warnings.extend(prepare::finalizer_warnings(request, &object, None));
-    let about = strategy::warnings(&request.resource, &object, None);
-    let created = create_object(core, request, object, true).await?;
-    warnings.extend(about);
-    Ok(created)
+    create_object(core, request, object, true, warnings).await
 }
 
 /// Reads the body of a create or an update.
@@ -57,20 +53,27 @@ pub async fn create_object(
     request: &Request,
     object: Value,
     manage: bool,
+    warnings: &mut Vec<String>,
 ) -> Result<Reply, ApiError> {
     let generates = metadata_text(&object, "name").is_empty() && !metadata_text(&object, "generateName").is_empty();
     if generates {
         for _ in 1..NAME_ATTEMPTS {
-            match create_once(core, request, object.clone(), manage).await {
+            match create_once(core, request, object.clone(), manage, warnings).await {
                 Err(error) if error.reason == "AlreadyExists" => {}
                 other => return other,
             }
         }
     }
-    create_once(core, request, object, manage).await
+    create_once(core, request, object, manage, warnings).await
 }
 
-async fn create_once(core: &Arc<Core>, request: &Request, mut object: Value, manage: bool) -> Result<Reply, ApiError> {
+async fn create_once(
+    core: &Arc<Core>,
+    request: &Request,
+    mut object: Value,
+    manage: bool,
+    warnings: &mut Vec<String>,
+) -> Result<Reply, ApiError> {
     prepare::check_place(request, &mut object)?;
     let asked = match metadata_text(&object, "name") {
         "" => metadata_text(&object, "generateName").to_owned(),
@@ -88,6 +91,7 @@ async fn create_once(core: &Arc<Core>, request: &Request, mut object: Value, man
     }
     prepare::create(request, &mut object, manage)?;
     prepare::check(request, &object, None)?;
+    warnings.extend(prepare::warnings(request, &object, None));
     let name = metadata_text(&object, "name").to_owned();
     if request
         .resource
@@ -188,21 +192,16 @@ pub async fn update(core: &Arc<Core>, request: &Request, warnings: &mut Vec<Stri
         if !uid.is_empty() {
             return Err(uid_mismatch(request, &uid, ""));
         }
-        return create_object(core, request, object, true).await;
+        return create_object(core, request, object, true, warnings).await;
     }
-    let mut found = Vec::new();
-    let reply = replace(core, request, true, |live| {
+    replace(core, request, true, warnings, |live, _| {
         let present = metadata_text(live, "uid");
         if !uid.is_empty() && uid != present {
             return Err(uid_mismatch(request, &uid, present));
         }
-        found = prepare::finalizer_warnings(request, &object, Some(live));
-        found.extend(strategy::warnings(&request.resource, &object, Some(live)));
         Ok(object.clone())
     })
-    .await;
-    warnings.append(&mut found);
-    reply
+    .await
 }
 
 /// The refusal of a UID that is not the object's, with the place where the real server keeps the object.
@@ -241,12 +240,13 @@ fn wanted_revision(object: &Value) -> Result<u64, ApiError> {
 /// Reads the object, has it changed, writes it; goes round again when another write came between.
 ///
 /// A revision in the changed object is a condition: if it is not the present one, the write is refused. `manage`
-/// records the manager of the changed fields.
+/// records the manager of the changed fields. What is warned of in several rounds is told once, when it is answered.
 pub async fn replace(
     core: &Arc<Core>,
     request: &Request,
     manage: bool,
-    mut change: impl FnMut(&Value) -> Result<Value, ApiError>,
+    warnings: &mut Vec<String>,
+    mut change: impl FnMut(&Value, &mut Vec<String>) -> Result<Value, ApiError>,
 ) -> Result<Reply, ApiError> {
     let name = &request.name;
     let key = request.key(name);
@@ -256,7 +256,7 @@ pub async fn replace(
             .get(&key)
             .ok_or_else(|| ApiError::not_found(request.subject(name)))?;
         let live = convert::load(&request.resource, &request.version, &stored)?;
-        let mut object = change(&live)?;
+        let mut object = change(&live, warnings)?;
         match wanted_revision(&object)? {
             0 if request.resource.allows_unconditional_update() => {}
             0 => {
@@ -274,6 +274,7 @@ pub async fn replace(
         prepare::update(request, &live, &mut object, manage)?;
         set_metadata(&mut object, "resourceVersion", Some(stored.revision.to_string().into()));
         prepare::check(request, &object, Some(&live))?;
+        warnings.extend(prepare::warnings(request, &object, Some(&live)));
         if prepare::is_finished(request, &object) {
             if request.options.dry_run {
                 return value_reply(200, &object);

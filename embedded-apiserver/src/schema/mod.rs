@@ -23,8 +23,8 @@ mod validate;
 pub use crate::deep::MAX_DEPTH;
 pub use cause::{Cause, aggregate};
 pub(crate) use cause::{go_json, go_kind, go_quote};
-pub(crate) use decode::{NO_YAML, decode_exact, in_document_order, literal, settle_numbers};
 pub use decode::{DecodeError, decode_strict, decode_strict_yaml, decode_typed};
+pub(crate) use decode::{NO_YAML, decode_exact, in_document_order, literal, settle_numbers};
 pub(crate) use node::{Additional, ListType, Node, NodeId, Types};
 pub(crate) use path::field_path;
 
@@ -132,6 +132,11 @@ impl Schema {
         }
     }
 
+    /// Whether it describes a built-in kind.
+    pub(crate) fn is_built_in(&self) -> bool {
+        self.built_in
+    }
+
     /// Drops the fields that the schema does not know and returns their sorted paths (`spec.foo`, `spec.list[0].bar`),
     /// to be used in `unknown field "spec.foo"`. Also drops nulls where the schema allows none and has no default.
     pub fn prune(&self, object: &mut Value) -> Vec<String> {
@@ -148,22 +153,32 @@ impl Schema {
     ///
     /// Returns an empty list when the object is valid.
     pub fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<Cause> {
-        let causes = validate::validate(self, self.root, "", new, old);
+        self.validate_with(Vec::new(), new, old)
+    }
+
+    /// As [`Schema::validate`], with what else was found in the object: it comes after what is wrong with the values,
+    /// and rules may not be looked at because of it.
+    pub(crate) fn validate_with(&self, found: Vec<Cause>, new: &Value, old: Option<&Value>) -> Vec<Cause> {
+        let mut causes = validate::validate(self, self.root, "", new, old);
+        causes.extend(found);
+        if !self.built_in {
+            causes.extend(embedded::check(self, self.root, "", new));
+        }
         self.validate_rest(causes, new, old)
     }
 
-    /// Validates a write to the `status` subresource: only the status's values, but all CEL rules.
-    pub fn validate_status(&self, new: &Value, old: &Value) -> Vec<Cause> {
-        let causes = match (new.get("status"), self.nodes[self.root].properties.get("status")) {
+    /// As [`Schema::validate_with`], for a write to the `status` subresource: only the status's values, but all rules.
+    pub(crate) fn validate_status(&self, found: Vec<Cause>, new: &Value, old: &Value) -> Vec<Cause> {
+        let mut causes = match (new.get("status"), self.nodes[self.root].properties.get("status")) {
             (Some(status), Some(id)) => validate::validate(self, *id, "status", status, old.get("status")),
             _ => Vec::new(),
         };
+        causes.extend(found);
         self.validate_rest(causes, new, Some(old))
     }
 
     fn validate_rest(&self, mut causes: Vec<Cause>, new: &Value, old: Option<&Value>) -> Vec<Cause> {
         if !self.built_in {
-            causes.extend(embedded::check(self, self.root, "", new));
             if self.nodes[self.root].list_types_below && old.is_none_or(|old| list_types::check(self, old).is_empty()) {
                 causes.extend(list_types::check(self, new));
             }

@@ -210,7 +210,11 @@ fn a_status_write_validates_the_status_alone() {
         "spec": {"type": "object", "properties": {"x": {"type": "integer"}}},
         "status": {"type": "object", "properties": {"phase": {"type": "string"}}},
     }}));
-    let causes = schema.validate_status(&json!({"spec": {"x": "no"}, "status": {"phase": 1}}), &json!({}));
+    let causes = schema.validate_status(
+        Vec::new(),
+        &json!({"spec": {"x": "no"}, "status": {"phase": 1}}),
+        &json!({}),
+    );
     assert_eq!(
         texts(&causes),
         [

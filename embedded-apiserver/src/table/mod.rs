@@ -97,6 +97,19 @@ fn name_column() -> Column {
     )
 }
 
+/// The columns of the scales of custom resources.
+pub fn scale_columns() -> Vec<Column> {
+    let replicas = |name: &str, path: &str, what: &str| json!({ "name": name, "type": "integer", "jsonPath": path, "description": what });
+    columns_for_crd(&json!([
+        replicas("Desired", ".spec.replicas", "Number of desired replicas"),
+        replicas("Available", ".status.replicas", "Number of actual replicas"),
+        {
+            "name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp",
+            "description": metadata_description("creationTimestamp"),
+        },
+    ]))
+}
+
 /// The columns of a CRD version: `Name`, then its `additionalPrinterColumns`, or `Age` when it has none.
 pub fn columns_for_crd(additional_printer_columns: &Value) -> Vec<Column> {
     let mut columns = vec![name_column()];
