@@ -1,7 +1,7 @@
 //! What the tests across processes share: the real binaries as child processes in a
-//! folder of their own ([`plane`], [`process`]), kubectl ([`kubectl`]), waiting for
-//! events instead of sleeping ([`wait`]) and the judgement over the simulated cloud
-//! ([`audit`]). Not for: anything that links the code under test.
+//! folder of their own ([`plane`], [`separate`], [`process`]), kubectl ([`kubectl`]), waiting for
+//! events instead of sleeping ([`wait`]), a provider of any kind ([`provider`]) and the
+//! judgement over its simulated cloud ([`audit`]). Not for: anything that links the code under test.
 
 pub mod audit;
 pub mod certificates;
@@ -9,6 +9,7 @@ pub mod kubectl;
 pub mod manifests;
 pub mod plane;
 pub mod process;
+pub mod provider;
 pub mod separate;
 pub mod wait;
 

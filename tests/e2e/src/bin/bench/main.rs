@@ -4,8 +4,10 @@
 mod fleet;
 mod measure;
 mod neighbour;
+mod overhead;
 mod unary;
 
+use std::alloc::System;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -13,6 +15,11 @@ use std::process::{Command, ExitCode};
 use clap::Parser;
 use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+
+/// Counts what this process allocates; the processes that are measured have their own.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 /// Measures Outrigger on this machine and prints tables.
 #[derive(Debug, Parser)]
@@ -89,6 +96,8 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     say(&neighbour::measure(&binaries, arguments.neighbours).await?.to_string());
     say("\n### One unary call over the Unix socket, one connection\n");
     say(&unary::measure(&binaries, arguments.calls).await?.to_string());
+    say("\n### What the provider host adds to a call over the Unix socket\n");
+    say(&overhead::measure(&binaries, arguments.calls).await?.to_string());
     Ok(())
 }
 

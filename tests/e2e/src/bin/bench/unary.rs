@@ -65,7 +65,7 @@ pub async fn measure(binaries: &Path, calls: usize) -> anyhow::Result<Table> {
     Ok(table)
 }
 
-fn absent() -> MachineExistsRequest {
+pub fn absent() -> MachineExistsRequest {
     let ownership = Ownership {
         management_cluster_id: "bench".into(),
         cluster_uid: "bench".into(),
@@ -85,7 +85,7 @@ fn absent() -> MachineExistsRequest {
     }
 }
 
-async fn connect(endpoint: &str) -> anyhow::Result<Channel> {
+pub async fn connect(endpoint: &str) -> anyhow::Result<Channel> {
     let started = Instant::now();
     loop {
         match Endpoint::from_shared(endpoint.to_owned())?.connect().await {
