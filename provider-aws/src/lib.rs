@@ -1,0 +1,11 @@
+//! Machines and clusters on Amazon EC2, behind the actuator protocol.
+//!
+//! Where things are: [`client`] speaks to AWS, [`ec2`] says what is said there, [`errors`]
+//! what its errors mean; [`config`] is what a user writes; [`machine`] and [`cluster`]
+//! decide, without I/O, and [`provider`] acts.
+
+pub mod client;
+pub mod errors;
+pub mod config;
+pub mod ec2;
+pub mod tags;
