@@ -57,11 +57,14 @@ impl Row {
 
 /// Every code that is known; the first row that fits holds, so codes stand before the
 /// families that they belong to.
-const TABLE: &[Row] = &[
+static TABLE: &[Row] = &[
     // Capacity: another zone or type may have some.
     row("InsufficientInstanceCapacity", ErrorReason::InsufficientCapacity),
     row("InsufficientHostCapacity", ErrorReason::InsufficientCapacity),
-    row("InsufficientReservedInstanceCapacity", ErrorReason::InsufficientCapacity),
+    row(
+        "InsufficientReservedInstanceCapacity",
+        ErrorReason::InsufficientCapacity,
+    ),
     row("InsufficientCapacityOnHost", ErrorReason::InsufficientCapacity),
     row("InsufficientCapacity", ErrorReason::InsufficientCapacity),
     row("InsufficientAddressCapacity", ErrorReason::InsufficientCapacity),
@@ -282,7 +285,12 @@ mod tests {
     #[test]
     fn each_code_has_its_reason() {
         for (code, status, reason, effect) in [
-            ("InsufficientInstanceCapacity", 500, R::InsufficientCapacity, Effect::None),
+            (
+                "InsufficientInstanceCapacity",
+                500,
+                R::InsufficientCapacity,
+                Effect::None,
+            ),
             ("MaxSpotInstanceCountExceeded", 400, R::QuotaExceeded, Effect::None),
             ("InstanceLimitExceeded", 400, R::QuotaExceeded, Effect::None),
             ("VcpuLimitExceeded", 400, R::QuotaExceeded, Effect::None),
@@ -304,7 +312,11 @@ mod tests {
             ("SomethingNew", 500, R::CloudUnclassified, Effect::Unknown),
         ] {
             let error = error(&refusal(code, status));
-            assert_eq!((error.reason(), error.effect()), (reason, effect), "{code} with {status}");
+            assert_eq!(
+                (error.reason(), error.effect()),
+                (reason, effect),
+                "{code} with {status}"
+            );
             assert!(error.message().contains("what AWS says") && error.message().contains(code));
         }
     }
@@ -320,7 +332,10 @@ mod tests {
             action: Action::RunInstances,
             why: "reset".to_owned(),
         };
-        assert_eq!((error(&lost).reason(), error(&lost).effect()), (R::CloudUnavailable, Effect::Unknown));
+        assert_eq!(
+            (error(&lost).reason(), error(&lost).effect()),
+            (R::CloudUnavailable, Effect::Unknown)
+        );
         let unsent = Failure::NotSent {
             action: Action::RunInstances,
             why: "refused".to_owned(),
@@ -355,7 +370,9 @@ mod tests {
                 Code::Is(code) => code.to_owned(),
                 Code::Begins(prefix) => format!("{prefix}x"),
             };
-            let found = TABLE.iter().position(|other| std::ptr::eq(other, find(&code).unwrap_or(row)));
+            let found = TABLE
+                .iter()
+                .position(|other| std::ptr::eq(other, find(&code).unwrap_or(row)));
             assert_eq!(found, Some(index), "{code} is hidden by a row before it");
             assert!(rule_for(row.reason).is_some(), "{code}");
         }

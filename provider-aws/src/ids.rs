@@ -54,7 +54,10 @@ fn malformed(id: &str, example: &str) -> ActuatorError {
 pub fn region_of(zone: &str) -> Option<String> {
     let mut region: Vec<&str> = Vec::new();
     for part in zone.split('-') {
-        let digits = part.len() - part.trim_start_matches(|character: char| character.is_ascii_digit()).len();
+        let digits = part.len()
+            - part
+                .trim_start_matches(|character: char| character.is_ascii_digit())
+                .len();
         if digits > 0 {
             region.push(&part[..digits]);
             return Some(region.join("-")).filter(|region| is_region(region));
@@ -90,13 +93,25 @@ mod tests {
             parse_machine(&id).expect("an id"),
             ("eu-central-1".to_owned(), "i-0123456789abcdef0".to_owned())
         );
-        for other in ["", "x", "aws:///eu-central-1a/vol-0123456789abcdef0", "aws:///zone/i-0123456789abcdef0", "fake:///eu-central-1a/i-0123456789abcdef0"] {
+        for other in [
+            "",
+            "x",
+            "aws:///eu-central-1a/vol-0123456789abcdef0",
+            "aws:///zone/i-0123456789abcdef0",
+            "fake:///eu-central-1a/i-0123456789abcdef0",
+        ] {
             let error = parse_machine(other).expect_err(other);
             assert_eq!(error.reason(), ErrorReason::MalformedProviderId);
         }
         let id = cluster("eu-central-1", "k");
         assert_eq!(parse_cluster(&id, "k").expect("an id"), "eu-central-1");
-        assert_eq!(parse_cluster(&id, "other").expect_err("refused").reason(), ErrorReason::OwnershipMismatch);
-        assert_eq!(parse_cluster("aws:///x", "k").expect_err("refused").reason(), ErrorReason::MalformedProviderId);
+        assert_eq!(
+            parse_cluster(&id, "other").expect_err("refused").reason(),
+            ErrorReason::OwnershipMismatch
+        );
+        assert_eq!(
+            parse_cluster("aws:///x", "k").expect_err("refused").reason(),
+            ErrorReason::MalformedProviderId
+        );
     }
 }

@@ -5,7 +5,13 @@
 //! decide, without I/O, and [`provider`] acts.
 
 pub mod client;
-pub mod errors;
+pub mod cluster;
 pub mod config;
+pub mod describes;
 pub mod ec2;
+pub mod errors;
+pub mod ids;
+pub mod machine;
+pub mod provider;
+pub mod recent;
 pub mod tags;

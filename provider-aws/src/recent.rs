@@ -33,7 +33,6 @@ struct Entry<T> {
 /// Which resource: its kind, the management cluster, and its key.
 type Name = (&'static str, String, String);
 
-
 /// The memory of a process.
 #[derive(Debug)]
 pub struct Recent<T> {
@@ -90,7 +89,9 @@ impl<T: Clone> Recent<T> {
     /// Where this key was last made.
     pub fn region(&self, kind: Kind, management_cluster: &str, key: &str) -> Option<String> {
         let entries = self.entries.lock();
-        entries.get(&name(kind, management_cluster, key)).map(|entry| entry.region.clone())
+        entries
+            .get(&name(kind, management_cluster, key))
+            .map(|entry| entry.region.clone())
     }
 }
 
@@ -112,10 +113,17 @@ mod tests {
         recent.note(Kind::Machine, "m", "tried", "r", None, later);
         recent.note(Kind::Machine, "m", "made", "r", Some(1), later);
         let soon = later + WINDOW / 2;
-        assert_eq!(recent.look(Kind::Machine, "m", "tried", soon), Trace::Unsettled(WINDOW / 2));
+        assert_eq!(
+            recent.look(Kind::Machine, "m", "tried", soon),
+            Trace::Unsettled(WINDOW / 2)
+        );
         assert_eq!(recent.look(Kind::Machine, "m", "made", soon), Trace::Made(1));
         assert_eq!(recent.region(Kind::Machine, "m", "made").as_deref(), Some("r"));
-        for (kind, management, key) in [(Kind::Cluster, "m", "made"), (Kind::Machine, "n", "made"), (Kind::Machine, "m", "x")] {
+        for (kind, management, key) in [
+            (Kind::Cluster, "m", "made"),
+            (Kind::Machine, "n", "made"),
+            (Kind::Machine, "m", "x"),
+        ] {
             assert_eq!(recent.look(kind, management, key, soon), Trace::Settled);
         }
         assert_eq!(recent.look(Kind::Machine, "m", "made", later + WINDOW), Trace::Settled);
@@ -127,7 +135,10 @@ mod tests {
     fn a_process_that_just_started_cannot_be_sure() {
         let start = Instant::now();
         let recent: Recent<()> = Recent::new(WINDOW, start);
-        assert_eq!(recent.look(Kind::Machine, "m", "k", start + WINDOW / 2), Trace::Unsettled(WINDOW / 2));
+        assert_eq!(
+            recent.look(Kind::Machine, "m", "k", start + WINDOW / 2),
+            Trace::Unsettled(WINDOW / 2)
+        );
         assert_eq!(recent.look(Kind::Machine, "m", "k", start + WINDOW), Trace::Settled);
     }
 }

@@ -95,7 +95,10 @@ pub fn changing(applied: &Applied, asked_for: &Tags) -> Tags {
     tags.insert(DIGEST.to_owned(), hex::encode(&applied.digest));
     tags.insert(GENERATION.to_owned(), applied.generation.to_string());
     tags.insert(SHAPE.to_owned(), applied.shape.clone());
-    tags.insert(ASKED_FOR.to_owned(), asked_for.keys().map(|key| fingerprint(key)).collect());
+    tags.insert(
+        ASKED_FOR.to_owned(),
+        asked_for.keys().map(|key| fingerprint(key)).collect(),
+    );
     tags
 }
 
@@ -112,7 +115,10 @@ pub fn no_longer_asked_for(there: &Tags, asked_for: &Tags) -> Vec<String> {
 }
 
 fn contains(fingerprints: &str, one: &str) -> bool {
-    fingerprints.as_bytes().chunks(one.len()).any(|known| known == one.as_bytes())
+    fingerprints
+        .as_bytes()
+        .chunks(one.len())
+        .any(|known| known == one.as_bytes())
 }
 
 /// Eight digits for a key.
@@ -124,7 +130,9 @@ fn fingerprint(key: &str) -> String {
 
 /// Whether a user must not ask for a tag with this key.
 pub fn is_reserved(key: &str) -> bool {
-    key.starts_with(OURS) || key.starts_with(KUBERNETES) || key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"))
+    key.starts_with(OURS)
+        || key.starts_with(KUBERNETES)
+        || key.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("aws:"))
 }
 
 /// What was applied, as the tags tell.
@@ -134,7 +142,10 @@ pub fn applied(tags: &Tags) -> Applied {
             .get(DIGEST)
             .and_then(|digits| hex::decode(digits).ok())
             .unwrap_or_default(),
-        generation: tags.get(GENERATION).and_then(|text| text.parse().ok()).unwrap_or_default(),
+        generation: tags
+            .get(GENERATION)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_default(),
         shape: tags.get(SHAPE).cloned().unwrap_or_default(),
     }
 }
@@ -175,7 +186,7 @@ pub fn by_key(kind: Kind, keys: impl IntoIterator<Item = impl AsRef<str>>) -> Fi
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub fn owner() -> v1::Ownership {
@@ -203,12 +214,21 @@ pub mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let tags = all(Kind::Machine, "key-1", &owner(), &applied_for_tests(), &asked(&["team"]));
+        let tags = all(
+            Kind::Machine,
+            "key-1",
+            &owner(),
+            &applied_for_tests(),
+            &asked(&["team"]),
+        );
         assert_eq!(ownership(&tags), owner());
         assert_eq!(applied(&tags), applied_for_tests());
         assert_eq!(tags.get("team").map(String::as_str), Some("v"));
         assert_eq!(tags.get("Name").map(String::as_str), Some("worker-1"));
-        assert_eq!(tags.get("kubernetes.io/cluster/demo").map(String::as_str), Some("owned"));
+        assert_eq!(
+            tags.get("kubernetes.io/cluster/demo").map(String::as_str),
+            Some("owned")
+        );
         assert_eq!(tags.get(MACHINE_KEY).map(String::as_str), Some("key-1"));
         assert!(!tags.contains_key(CLUSTER_KEY));
     }
@@ -226,7 +246,13 @@ pub mod tests {
 
     #[test]
     fn a_tag_goes_when_it_was_asked_for_and_is_not_any_more() {
-        let mut there = all(Kind::Machine, "k", &owner(), &applied_for_tests(), &asked(&["old", "kept"]));
+        let mut there = all(
+            Kind::Machine,
+            "k",
+            &owner(),
+            &applied_for_tests(),
+            &asked(&["old", "kept"]),
+        );
         there.insert("cost-centre".to_owned(), "put there by somebody else".to_owned());
         assert_eq!(no_longer_asked_for(&there, &asked(&["kept", "new"])), ["old"]);
         assert!(no_longer_asked_for(&asked(&["other"]), &Tags::new()).is_empty());

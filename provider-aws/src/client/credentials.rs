@@ -107,7 +107,9 @@ struct Kept {
 
 impl std::fmt::Debug for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Source").field("region", &self.region).finish_non_exhaustive()
+        f.debug_struct("Source")
+            .field("region", &self.region)
+            .finish_non_exhaustive()
     }
 }
 
@@ -288,11 +290,19 @@ mod tests {
         ));
         assert!(matches!(
             chosen(&[(ROLE, "arn"), (EXTERNAL_ID, "x")]),
-            Ok(Choice::Role { with: None, external_id: Some(_), .. })
+            Ok(Choice::Role {
+                with: None,
+                external_id: Some(_),
+                ..
+            })
         ));
         assert!(matches!(
             chosen(&[(KEY_ID, "a"), (SECRET, "b"), (ROLE, "arn")]),
-            Ok(Choice::Role { with: Some(_), external_id: None, .. })
+            Ok(Choice::Role {
+                with: Some(_),
+                external_id: None,
+                ..
+            })
         ));
         assert!(matches!(choose(&Credentials::ambient()), Ok(Choice::Ambient)));
     }

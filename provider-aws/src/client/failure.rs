@@ -85,8 +85,14 @@ impl Refusal {
     pub fn is_throttled(&self) -> bool {
         matches!(
             self.code.as_str(),
-            "RequestLimitExceeded" | "Throttling" | "ThrottlingException" | "ThrottledException" | "RequestThrottled"
-                | "TooManyRequestsException" | "EC2ThrottledException" | "SlowDown"
+            "RequestLimitExceeded"
+                | "Throttling"
+                | "ThrottlingException"
+                | "ThrottledException"
+                | "RequestThrottled"
+                | "TooManyRequestsException"
+                | "EC2ThrottledException"
+                | "SlowDown"
         )
     }
 
@@ -208,16 +214,28 @@ mod tests {
             403,
             r#"<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type><Code>AccessDenied</Code><Message>no</Message></Error><RequestId>r-2</RequestId></ErrorResponse>"#,
         );
-        assert_eq!((query.code.as_str(), query.request_id.as_str()), ("AccessDenied", "r-2"));
-        let json = read(400, r#"{"__type":"com.amazonaws.ssm#ParameterNotFound","message":"gone"}"#);
-        assert_eq!((json.code.as_str(), json.message.as_str()), ("ParameterNotFound", "gone"));
+        assert_eq!(
+            (query.code.as_str(), query.request_id.as_str()),
+            ("AccessDenied", "r-2")
+        );
+        let json = read(
+            400,
+            r#"{"__type":"com.amazonaws.ssm#ParameterNotFound","message":"gone"}"#,
+        );
+        assert_eq!(
+            (json.code.as_str(), json.message.as_str()),
+            ("ParameterNotFound", "gone")
+        );
     }
 
     #[test]
     fn what_is_no_error_of_aws_has_the_status_for_a_code() {
         for body in ["", "<html>Bad Gateway</html>", "{}", "\u{0}"] {
             let refusal = read(502, body);
-            assert_eq!((refusal.code.as_str(), refusal.message.as_str()), ("Http502", "Bad Gateway"));
+            assert_eq!(
+                (refusal.code.as_str(), refusal.message.as_str()),
+                ("Http502", "Bad Gateway")
+            );
         }
     }
 

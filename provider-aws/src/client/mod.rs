@@ -132,7 +132,14 @@ impl Client {
                 Err(failure) => failure,
             };
             let again = action.access() == Access::Read && failure.is_passing() && tries < READ_TRIES;
-            tracing::debug!(action = action.name(), region = self.region, tries, again, ?failure, "a call failed");
+            tracing::debug!(
+                action = action.name(),
+                region = self.region,
+                tries,
+                again,
+                ?failure,
+                "a call failed"
+            );
             if !again {
                 return Err(failure);
             }
@@ -153,13 +160,18 @@ impl Client {
             Access::Write => WRITE_TIMEOUT,
         };
         self.wire.counts.count(action);
-        let answer = self.wire.http.send(request, timeout).await.map_err(|error| match error {
-            HttpError::NotSent(why) => Failure::NotSent { action, why },
-            HttpError::Lost(_) | HttpError::TimedOut(_) => Failure::Lost {
-                action,
-                why: error.to_string(),
-            },
-        })?;
+        let answer = self
+            .wire
+            .http
+            .send(request, timeout)
+            .await
+            .map_err(|error| match error {
+                HttpError::NotSent(why) => Failure::NotSent { action, why },
+                HttpError::Lost(_) | HttpError::TimedOut(_) => Failure::Lost {
+                    action,
+                    why: error.to_string(),
+                },
+            })?;
         read(action, answer)
     }
 
@@ -219,7 +231,12 @@ fn read(action: Action, answer: Response<Bytes>) -> Result<Bytes, Failure> {
     if head.status.is_success() {
         return Ok(body);
     }
-    Err(Failure::Refused(Refusal::read(action, head.status, &head.headers, &body)))
+    Err(Failure::Refused(Refusal::read(
+        action,
+        head.status,
+        &head.headers,
+        &body,
+    )))
 }
 
 /// An answer of success that cannot be read: what was asked for has been done, as far as

@@ -31,10 +31,9 @@ impl Parameters {
     /// A numbered list: `InstanceId.1`, `InstanceId.2`.
     #[must_use]
     pub fn with_list(self, name: &str, values: impl IntoIterator<Item = impl Display>) -> Self {
-        values
-            .into_iter()
-            .enumerate()
-            .fold(self, |all, (index, value)| all.with(format!("{name}.{}", index + 1), value))
+        values.into_iter().enumerate().fold(self, |all, (index, value)| {
+            all.with(format!("{name}.{}", index + 1), value)
+        })
     }
 
     /// Filters, numbered from 1.
@@ -129,7 +128,12 @@ impl Filter {
         let literal = |value: &str| {
             value
                 .chars()
-                .flat_map(|character| matches!(character, '*' | '?' | '\\').then_some('\\').into_iter().chain([character]))
+                .flat_map(|character| {
+                    matches!(character, '*' | '?' | '\\')
+                        .then_some('\\')
+                        .into_iter()
+                        .chain([character])
+                })
                 .collect::<String>()
         };
         Self::pattern(name, values.into_iter().map(|value| literal(value.as_ref())))

@@ -108,12 +108,21 @@ pub fn check(config: &AwsClusterConfig, previous: Option<&AwsClusterConfig>) -> 
 fn check_ingress(at: &str, rule: &Ingress) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     match (rule.from_port, rule.to_port) {
-        (None, Some(_)) => found.push(Diagnostic::error(format!("{at}/toPort"), "there is no fromPort before it")),
+        (None, Some(_)) => found.push(Diagnostic::error(
+            format!("{at}/toPort"),
+            "there is no fromPort before it",
+        )),
         (Some(from), Some(to)) if to < from => {
-            found.push(Diagnostic::error(format!("{at}/toPort"), format!("it is below fromPort, which is {from}")));
+            found.push(Diagnostic::error(
+                format!("{at}/toPort"),
+                format!("it is below fromPort, which is {from}"),
+            ));
         }
         (Some(_), _) if rule.protocol == Protocol::All => {
-            found.push(Diagnostic::error(format!("{at}/fromPort"), "only tcp and udp have ports"));
+            found.push(Diagnostic::error(
+                format!("{at}/fromPort"),
+                "only tcp and udp have ports",
+            ));
         }
         _ => {}
     }

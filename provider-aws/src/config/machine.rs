@@ -290,17 +290,28 @@ pub struct CpuOptions {
 /// What is wrong with a config, and what of the former one cannot be changed in place.
 pub fn check(config: &AwsMachineConfig, previous: Option<&AwsMachineConfig>) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    found.extend(config.region.as_ref().and_then(|region| check_region("/region", region)));
+    found.extend(
+        config
+            .region
+            .as_ref()
+            .and_then(|region| check_region("/region", region)),
+    );
     match &config.image {
         Image::Id(id) => found.extend(check_id("/image/id", id, "ami")),
         Image::Parameter(name) if !name.starts_with('/') => {
-            found.push(Diagnostic::error("/image/parameter", "the name of a public parameter begins with /"));
+            found.push(Diagnostic::error(
+                "/image/parameter",
+                "the name of a public parameter begins with /",
+            ));
         }
         Image::Parameter(_) | Image::Filter(_) => {}
     }
     found.extend(check_volume("/rootVolume", &config.root_volume));
     if matches!(config.root_volume.kind, VolumeType::St1 | VolumeType::Sc1) {
-        found.push(Diagnostic::error("/rootVolume/type", "EC2 does not boot from st1 and sc1; use gp3"));
+        found.push(Diagnostic::error(
+            "/rootVolume/type",
+            "EC2 does not boot from st1 and sc1; use gp3",
+        ));
     }
     for (index, extra) in config.volumes.iter().enumerate() {
         found.extend(check_volume(&format!("/volumes/{index}/volume"), &extra.volume));
@@ -343,12 +354,18 @@ fn check_volume(at: &str, volume: &Volume) -> Vec<Diagnostic> {
     match volume.iops {
         None if needs_iops => found.push(Diagnostic::error(format!("{at}/iops"), format!("{kind} needs it"))),
         Some(_) if !takes_iops => {
-            found.push(Diagnostic::error(format!("{at}/iops"), format!("{kind} does not take it")));
+            found.push(Diagnostic::error(
+                format!("{at}/iops"),
+                format!("{kind} does not take it"),
+            ));
         }
         _ => {}
     }
     if volume.throughput.is_some() && volume.kind != VolumeType::Gp3 {
-        found.push(Diagnostic::error(format!("{at}/throughput"), format!("{kind} does not take it")));
+        found.push(Diagnostic::error(
+            format!("{at}/throughput"),
+            format!("{kind} does not take it"),
+        ));
     }
     if volume.kms_key.is_some() && !volume.encrypted {
         found.push(Diagnostic::error(format!("{at}/kmsKey"), "the volume is not encrypted"));
@@ -382,7 +399,7 @@ pub fn fixed_part(config: &AwsMachineConfig) -> Vec<u8> {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub fn config(json: serde_json::Value) -> AwsMachineConfig {
@@ -398,7 +415,10 @@ pub mod tests {
         let smallest = smallest();
         assert!(check(&smallest, None).is_empty());
         assert!(smallest.root_volume.encrypted && smallest.instance_metadata.tokens_required);
-        assert_eq!((smallest.root_volume.size_gib, smallest.instance_metadata.hop_limit), (20, 1));
+        assert_eq!(
+            (smallest.root_volume.size_gib, smallest.instance_metadata.hop_limit),
+            (20, 1)
+        );
         for missing in [
             r#"{"image":{"id":"ami-12345678"}}"#,
             r#"{"instanceType":"t3.small"}"#,

@@ -13,14 +13,19 @@ use crate::tags::{MAX_ASKED_FOR, is_reserved};
 fn check_tags(at: &str, tags: &Tags) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     if tags.len() > MAX_ASKED_FOR {
-        found.push(Diagnostic::error(at, format!("there are {} tags, at most {MAX_ASKED_FOR} are allowed", tags.len())));
+        found.push(Diagnostic::error(
+            at,
+            format!("there are {} tags, at most {MAX_ASKED_FOR} are allowed", tags.len()),
+        ));
     }
     for (key, value) in tags {
         let at = format!("{at}/{}", key.replace('~', "~0").replace('/', "~1"));
         if is_reserved(key) {
             found.push(Diagnostic::error(
                 &at,
-                format!("the key {key:?} is reserved; outrigger.dev/, kubernetes.io/cluster/ and aws: are not for users"),
+                format!(
+                    "the key {key:?} is reserved; outrigger.dev/, kubernetes.io/cluster/ and aws: are not for users"
+                ),
             ));
         }
         if key.is_empty() || key.chars().count() > 128 || value.chars().count() > 256 {
@@ -40,7 +45,12 @@ pub fn is_id(text: &str, prefix: &str) -> bool {
 }
 
 fn check_id(at: impl Into<String>, text: &str, prefix: &str) -> Option<Diagnostic> {
-    let wrong = || Diagnostic::error(at, format!("{text:?} is no id; it looks like {prefix}-0123456789abcdef0"));
+    let wrong = || {
+        Diagnostic::error(
+            at,
+            format!("{text:?} is no id; it looks like {prefix}-0123456789abcdef0"),
+        )
+    };
     (!is_id(text, prefix)).then(wrong)
 }
 
@@ -69,11 +79,21 @@ mod tests {
         for region in ["eu-central-1", "us-gov-west-1", "ap-southeast-2", "cn-north-1"] {
             assert!(is_region(region), "{region}");
         }
-        for other in ["", "eu", "eu-central", "evil.example/eu-west-1", "EU-CENTRAL-1", "eu--1", "eu-central-1a"] {
+        for other in [
+            "",
+            "eu",
+            "eu-central",
+            "evil.example/eu-west-1",
+            "EU-CENTRAL-1",
+            "eu--1",
+            "eu-central-1a",
+        ] {
             assert!(!is_region(other), "{other}");
         }
         assert!(is_id("ami-0123456789abcdef0", "ami") && is_id("vpc-12345678", "vpc"));
-        assert!(!is_id("ami-", "ami") && !is_id("vpc-0123456789abcdef0", "ami") && !is_id("ami-0123456789abcdeg0", "ami"));
+        assert!(
+            !is_id("ami-", "ami") && !is_id("vpc-0123456789abcdef0", "ami") && !is_id("ami-0123456789abcdeg0", "ami")
+        );
     }
 
     #[test]

@@ -56,6 +56,14 @@ impl Instance {
         self.tag_set.to_map()
     }
 
+    /// Sets these tags and takes those off, as EC2 has done.
+    pub fn retag(&mut self, write: &Tags, remove: &[String]) {
+        let mut tags = self.tags();
+        tags.retain(|key, _| !remove.contains(key));
+        tags.extend(write.clone());
+        self.tag_set = List::from_map(&tags);
+    }
+
     /// The ids of its volumes.
     pub fn volumes(&self) -> impl Iterator<Item = &str> {
         let devices = self.block_device_mapping.items.iter();
@@ -71,19 +79,13 @@ impl Instance {
     /// For tests of decisions: an instance with these tags.
     #[cfg(test)]
     pub fn for_tests(id: &str, state: &str, tags: &Tags) -> Self {
-        let tag = |(key, value): (&String, &String)| Tag {
-            key: key.clone(),
-            value: value.clone(),
-        };
         Self {
             id: id.to_owned(),
             state: State { name: state.to_owned() },
             placement: Placement {
                 availability_zone: "eu-central-1a".to_owned(),
             },
-            tag_set: List {
-                items: tags.iter().map(tag).collect(),
-            },
+            tag_set: List::from_map(tags),
             ..Self::default()
         }
     }
@@ -162,23 +164,6 @@ impl Page for InstancesPage {
 /// All instances that fit the filters, those that ended within the hour among them.
 pub async fn describe(client: &Client, filters: &[Filter]) -> Result<Vec<Instance>, Failure> {
     matching::<InstancesPage>(client, Action::DescribeInstances, filters).await
-}
-
-/// One page of the instances that fit the filters.
-pub async fn describe_page(
-    client: &Client,
-    filters: &[Filter],
-    size: usize,
-    token: Option<&str>,
-) -> Result<(Vec<Instance>, Option<String>), Failure> {
-    // EC2 takes 5 to 1,000.
-    let parameters = Parameters::new()
-        .with("MaxResults", size.clamp(5, 1000))
-        .with_filters(filters)
-        .with_some("NextToken", token);
-    let page: InstancesPage = client.query(Action::DescribeInstances, parameters).await?;
-    let (instances, next) = page.take();
-    Ok((instances, next.filter(|next| !next.is_empty())))
 }
 
 /// The instance of this id; `None` when there is none.
@@ -370,9 +355,10 @@ mod tests {
 
     #[test]
     fn an_empty_answer_is_an_empty_list() {
-        let page: InstancesPage =
-            quick_xml::de::from_str("<DescribeInstancesResponse><requestId>r</requestId><reservationSet/></DescribeInstancesResponse>")
-                .expect("an answer");
+        let page: InstancesPage = quick_xml::de::from_str(
+            "<DescribeInstancesResponse><requestId>r</requestId><reservationSet/></DescribeInstancesResponse>",
+        )
+        .expect("an answer");
         assert_eq!(page.take(), (Vec::new(), None));
     }
 

@@ -54,6 +54,19 @@ impl List<Tag> {
     }
 }
 
+impl List<Tag> {
+    /// From a map.
+    fn from_map(tags: &Tags) -> Self {
+        let tag = |(key, value): (&String, &String)| Tag {
+            key: key.clone(),
+            value: value.clone(),
+        };
+        Self {
+            items: tags.iter().map(tag).collect(),
+        }
+    }
+}
+
 /// An answer that has to be nothing but a success.
 #[derive(Debug, Deserialize)]
 struct Done {}
@@ -88,7 +101,12 @@ async fn every<P: Page>(client: &Client, action: Action, parameters: Parameters)
 
 /// Reads every page of what fits the filters.
 async fn matching<P: Page>(client: &Client, action: Action, filters: &[Filter]) -> Result<Vec<P::Item>, Failure> {
-    every::<P>(client, action, Parameters::new().with("MaxResults", PAGE).with_filters(filters)).await
+    every::<P>(
+        client,
+        action,
+        Parameters::new().with("MaxResults", PAGE).with_filters(filters),
+    )
+    .await
 }
 
 /// Writes tags on all of these at once.

@@ -97,19 +97,12 @@ impl SecurityGroup {
         rules
     }
 
-    /// For tests of decisions.
-    #[cfg(test)]
-    pub fn for_tests(id: &str, vpc_id: &str, tags: &Tags) -> Self {
-        let tag = |(key, value): (&String, &String)| {
-            let xml = format!("<t><key>{key}</key><value>{value}</value></t>");
-            quick_xml::de::from_str(&xml).expect("a tag")
-        };
+    /// One that was made a moment ago: it lets nothing in.
+    pub fn new(id: &str, vpc_id: &str, tags: &Tags) -> Self {
         Self {
             id: id.to_owned(),
             vpc_id: vpc_id.to_owned(),
-            tag_set: List {
-                items: tags.iter().map(tag).collect(),
-            },
+            tag_set: List::from_map(tags),
             ..Self::default()
         }
     }
@@ -139,7 +132,12 @@ pub struct Rule {
     pub ports: Option<(i32, i32)>,
     /// Who is let in.
     pub peer: Peer,
+    /// Whether this provider made it: its description says so.
+    pub ours: bool,
 }
+
+/// The description of the rules that this provider makes.
+const DESCRIPTION: &str = "outrigger.dev";
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -163,38 +161,50 @@ struct PermissionAnswer {
 struct GroupAnswer {
     #[serde(default)]
     group_id: String,
+    description: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RangeAnswer {
     cidr_ip: String,
+    description: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Range6Answer {
     cidr_ipv6: String,
+    description: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct PrefixListAnswer {
     prefix_list_id: String,
+    description: Option<String>,
 }
 
 impl PermissionAnswer {
     fn rules(&self) -> impl Iterator<Item = Rule> + '_ {
-        let groups = self.groups.items.iter().map(|it| Peer::Group(it.group_id.clone()));
-        let ranges = self.ip_ranges.items.iter().map(|it| Peer::Range(it.cidr_ip.clone()));
-        let ranges6 = self.ipv6_ranges.items.iter().map(|it| Peer::Range6(it.cidr_ipv6.clone()));
+        let groups = self.groups.items.iter();
+        let groups = groups.map(|it| (Peer::Group(it.group_id.clone()), &it.description));
+        let ranges = self.ip_ranges.items.iter();
+        let ranges = ranges.map(|it| (Peer::Range(it.cidr_ip.clone()), &it.description));
+        let ranges6 = self.ipv6_ranges.items.iter();
+        let ranges6 = ranges6.map(|it| (Peer::Range6(it.cidr_ipv6.clone()), &it.description));
         let lists = self.prefix_list_ids.items.iter();
-        let lists = lists.map(|it| Peer::PrefixList(it.prefix_list_id.clone()));
-        groups.chain(ranges).chain(ranges6).chain(lists).map(|peer| Rule {
-            protocol: self.ip_protocol.clone(),
-            ports: self.from_port.zip(self.to_port).filter(|_| self.ip_protocol != "-1"),
-            peer,
-        })
+        let lists = lists.map(|it| (Peer::PrefixList(it.prefix_list_id.clone()), &it.description));
+        groups
+            .chain(ranges)
+            .chain(ranges6)
+            .chain(lists)
+            .map(|(peer, description)| Rule {
+                protocol: self.ip_protocol.clone(),
+                ports: self.from_port.zip(self.to_port).filter(|_| self.ip_protocol != "-1"),
+                peer,
+                ours: description.as_deref() == Some(DESCRIPTION),
+            })
     }
 }
 
@@ -264,12 +274,14 @@ fn with_rules(group: &str, rules: &[Rule]) -> Parameters {
             .with(format!("{name}.IpProtocol"), &rule.protocol)
             .with_some(format!("{name}.FromPort"), rule.ports.map(|ports| ports.0))
             .with_some(format!("{name}.ToPort"), rule.ports.map(|ports| ports.1));
-        match &rule.peer {
-            Peer::Range(range) => all.with(format!("{name}.IpRanges.1.CidrIp"), range),
-            Peer::Range6(range) => all.with(format!("{name}.Ipv6Ranges.1.CidrIpv6"), range),
-            Peer::Group(group) => all.with(format!("{name}.UserIdGroupPairs.1.GroupId"), group),
-            Peer::PrefixList(list) => all.with(format!("{name}.PrefixListIds.1.PrefixListId"), list),
-        }
+        let (list, field, value) = match &rule.peer {
+            Peer::Range(range) => ("IpRanges", "CidrIp", range),
+            Peer::Range6(range) => ("Ipv6Ranges", "CidrIpv6", range),
+            Peer::Group(group) => ("Groups", "GroupId", group),
+            Peer::PrefixList(list) => ("PrefixListIds", "PrefixListId", list),
+        };
+        all.with(format!("{name}.{list}.1.{field}"), value)
+            .with_some(format!("{name}.{list}.1.Description"), rule.ours.then_some(DESCRIPTION))
     })
 }
 
@@ -283,7 +295,7 @@ mod tests {
             r"<R><securityGroupInfo><item><groupId>sg-1</groupId><vpcId>vpc-1</vpcId>
 <ipPermissions>
  <item><ipProtocol>tcp</ipProtocol><fromPort>22</fromPort><toPort>22</toPort><groups/>
-  <ipRanges><item><cidrIp>10.0.0.0/8</cidrIp></item><item><cidrIp>192.168.0.0/16</cidrIp></item></ipRanges><ipv6Ranges/></item>
+  <ipRanges><item><cidrIp>10.0.0.0/8</cidrIp></item><item><cidrIp>192.168.0.0/16</cidrIp><description>outrigger.dev</description></item></ipRanges><ipv6Ranges/></item>
  <item><ipProtocol>-1</ipProtocol><groups><item><userId>1</userId><groupId>sg-1</groupId></item></groups></item>
 </ipPermissions></item></securityGroupInfo></R>",
         )
@@ -294,12 +306,14 @@ mod tests {
         assert!(rules.contains(&Rule {
             protocol: "-1".to_owned(),
             ports: None,
-            peer: Peer::Group("sg-1".to_owned())
+            peer: Peer::Group("sg-1".to_owned()),
+            ours: false,
         }));
         assert!(rules.contains(&Rule {
             protocol: "tcp".to_owned(),
             ports: Some((22, 22)),
-            peer: Peer::Range("192.168.0.0/16".to_owned())
+            peer: Peer::Range("192.168.0.0/16".to_owned()),
+            ours: true,
         }));
     }
 }

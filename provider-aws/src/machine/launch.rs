@@ -88,19 +88,20 @@ pub fn newest(found: Vec<Found>, image: &Image) -> Result<Found, ActuatorError> 
 
 /// One of the subnets: in this zone where one is wanted, and always the same for a key,
 /// because EC2 takes a token for the same parameters only.
-pub fn choose_subnet<'a>(
-    among: &'a [Subnet],
-    zone: Option<&str>,
-    key: &str,
-) -> Result<&'a Subnet, ActuatorError> {
+pub fn choose_subnet<'a>(among: &'a [Subnet], zone: Option<&str>, key: &str) -> Result<&'a Subnet, ActuatorError> {
     let mut fitting: Vec<&Subnet> = among
         .iter()
         .filter(|subnet| zone.is_none_or(|zone| subnet.zone == zone))
         .collect();
     fitting.sort_by(|one, other| one.id.cmp(&other.id));
     let hash = Sha256::digest(key);
-    let number = hash.iter().take(4).fold(0_usize, |all, byte| all << 8 | usize::from(*byte));
-    let chosen = number.checked_rem(fitting.len()).and_then(|index| fitting.get(index).copied());
+    let number = hash
+        .iter()
+        .take(4)
+        .fold(0_usize, |all, byte| all << 8 | usize::from(*byte));
+    let chosen = number
+        .checked_rem(fitting.len())
+        .and_then(|index| fitting.get(index).copied());
     chosen.ok_or_else(|| {
         let message = match zone {
             Some(zone) => format!("the cluster has no subnet in the zone {zone:?}"),
@@ -128,23 +129,37 @@ pub fn parameters(config: &AwsMachineConfig, launch: &Launch<'_>) -> Parameters 
         .with("MetadataOptions.HttpEndpoint", "enabled")
         .with(
             "MetadataOptions.HttpTokens",
-            if config.instance_metadata.tokens_required { "required" } else { "optional" },
+            if config.instance_metadata.tokens_required {
+                "required"
+            } else {
+                "optional"
+            },
         )
-        .with("MetadataOptions.HttpPutResponseHopLimit", config.instance_metadata.hop_limit);
+        .with(
+            "MetadataOptions.HttpPutResponseHopLimit",
+            config.instance_metadata.hop_limit,
+        );
     let all = ["instance", "volume", "network-interface"]
         .iter()
         .enumerate()
-        .fold(all, |all, (index, kind)| all.with_tag_specification(index + 1, kind, launch.tags));
+        .fold(all, |all, (index, kind)| {
+            all.with_tag_specification(index + 1, kind, launch.tags)
+        });
     placement(volumes(all, config, launch.image), config)
 }
 
 fn volumes(all: Parameters, config: &AwsMachineConfig, image: &Found) -> Parameters {
     let root = image.root_device_name.as_deref().unwrap_or("/dev/xvda");
-    let extra = config.volumes.iter().map(|extra| (extra.device.as_str(), &extra.volume));
+    let extra = config
+        .volumes
+        .iter()
+        .map(|extra| (extra.device.as_str(), &extra.volume));
     std::iter::once((root, &config.root_volume))
         .chain(extra)
         .enumerate()
-        .fold(all, |all, (index, (device, volume))| volume_parameters(all, index + 1, device, volume))
+        .fold(all, |all, (index, (device, volume))| {
+            volume_parameters(all, index + 1, device, volume)
+        })
 }
 
 fn volume_parameters(all: Parameters, number: usize, device: &str, volume: &Volume) -> Parameters {

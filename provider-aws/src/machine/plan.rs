@@ -50,7 +50,17 @@ pub fn lives(instances: &[Instance]) -> bool {
     instances.iter().any(|instance| life(instance) != Life::Ended)
 }
 
+/// Whether this is what was made a moment ago.
+pub fn is_made(trace: &Trace<Instance>, instance: &Instance) -> bool {
+    matches!(trace, Trace::Made(made) if made.id == instance.id)
+}
+
 impl Observation {
+    /// Whether EC2 shows nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty() && self.named.is_none() && self.leftovers().next().is_none()
+    }
+
     fn with(&self, wanted: Life) -> impl Iterator<Item = &Instance> {
         self.instances.iter().filter(move |instance| life(instance) == wanted)
     }
@@ -74,7 +84,10 @@ impl Observation {
                 let ids: Vec<&str> = several.iter().map(|instance| instance.id.as_str()).collect();
                 Err(ActuatorError::new(
                     ErrorReason::MultipleInstances,
-                    format!("the instances {} carry the same key; end those that do not belong there", ids.join(", ")),
+                    format!(
+                        "the instances {} carry the same key; end those that do not belong there",
+                        ids.join(", ")
+                    ),
                 ))
             }
         }
@@ -115,7 +128,10 @@ pub fn create(seen: &Observation, resource: &Resource, wanted: &Applied) -> Resu
     }
     Err(ActuatorError::new(
         ErrorReason::KeyConflict,
-        format!("{} was made with this key from another spec; it is left as it is", there.id),
+        format!(
+            "{} was made with this key from another spec; it is left as it is",
+            there.id
+        ),
     ))
 }
 
@@ -143,7 +159,10 @@ pub fn exists(seen: &Observation, resource: &Resource) -> Result<Presence, Actua
         return match seen.with(Life::Ended).next() {
             Some(instance) => Ok(Presence::Terminating(Box::new(instance.clone()))),
             None => Err(pending(
-                format!("the instance is gone, and {} is left of it; delete the machine", left.id),
+                format!(
+                    "the instance is gone, and {} is left of it; delete the machine",
+                    left.id
+                ),
                 None,
             )),
         };
@@ -180,8 +199,10 @@ pub fn delete(seen: &Observation, resource: &Resource) -> Result<Delete, Actuato
     let there = seen.with(Life::Lives).chain(seen.made()).chain(seen.with(Life::Ends));
     for instance in there {
         plan.remaining.push(("instance", instance.id.clone()));
-        plan.remaining.extend(instance.volumes().map(|id| ("volume", id.to_owned())));
-        plan.remaining.extend(instance.interfaces().map(|id| ("network-interface", id.to_owned())));
+        plan.remaining
+            .extend(instance.volumes().map(|id| ("volume", id.to_owned())));
+        plan.remaining
+            .extend(instance.interfaces().map(|id| ("network-interface", id.to_owned())));
     }
     if let Some((_, id)) = plan.remaining.first() {
         plan.waits_for = Some(format!("the instance {id} is being ended"));
@@ -190,8 +211,10 @@ pub fn delete(seen: &Observation, resource: &Resource) -> Result<Delete, Actuato
     let free = |left: &[Leftover]| left.iter().filter(|it| it.is_free()).map(|it| it.id.clone()).collect();
     plan.volumes = free(&seen.volumes);
     plan.interfaces = free(&seen.interfaces);
-    plan.remaining.extend(seen.volumes.iter().map(|it| ("volume", it.id.clone())));
-    plan.remaining.extend(seen.interfaces.iter().map(|it| ("network-interface", it.id.clone())));
+    plan.remaining
+        .extend(seen.volumes.iter().map(|it| ("volume", it.id.clone())));
+    plan.remaining
+        .extend(seen.interfaces.iter().map(|it| ("network-interface", it.id.clone())));
     if let Some((kind, id)) = plan.remaining.first() {
         plan.waits_for = Some(format!("the {kind} {id} is being removed"));
         return Ok(plan);
@@ -242,7 +265,10 @@ pub fn update(
     if wanted.generation < applied.generation {
         return Err(ActuatorError::new(
             ErrorReason::StaleGeneration,
-            format!("the generation {} is behind {}, which was applied", wanted.generation, applied.generation),
+            format!(
+                "the generation {} is behind {}, which was applied",
+                wanted.generation, applied.generation
+            ),
         ));
     }
     if applied == *wanted {
@@ -251,7 +277,10 @@ pub fn update(
     if applied.shape != wanted.shape {
         return Err(ActuatorError::new(
             ErrorReason::ReplaceRequired,
-            format!("{} can only be given other tags in place; everything else replaces it", instance.id),
+            format!(
+                "{} can only be given other tags in place; everything else replaces it",
+                instance.id
+            ),
         ));
     }
     let ids = std::iter::once(instance.id.as_str())
@@ -317,14 +346,20 @@ mod tests {
 
     #[test]
     fn only_what_nobody_has_seen_is_made() {
-        assert_eq!(create(&seen(&[]), &resource(), &applied_for_tests()).expect("a plan"), Create::Run);
+        assert_eq!(
+            create(&seen(&[]), &resource(), &applied_for_tests()).expect("a plan"),
+            Create::Run
+        );
         // A look-up that found nothing while something may be on its way: the token of the
         // request keeps it one.
         let unsettled = Observation {
             trace: Trace::Unsettled(Duration::from_secs(1)),
             ..seen(&[])
         };
-        assert_eq!(create(&unsettled, &resource(), &applied_for_tests()).expect("a plan"), Create::Run);
+        assert_eq!(
+            create(&unsettled, &resource(), &applied_for_tests()).expect("a plan"),
+            Create::Run
+        );
         for state in ALIVE.into_iter().chain(["shutting-down", "terminated"]) {
             let plan = create(&seen(&[state]), &resource(), &applied_for_tests()).expect("a plan");
             assert_eq!(plan, Create::Existing(Box::new(instance("i-0", state))), "{state}");
@@ -370,7 +405,10 @@ mod tests {
         }
         let ends = exists(&seen(&["shutting-down"]), &resource()).expect("an answer");
         assert!(matches!(ends, Presence::Terminating(_)));
-        assert_eq!(exists(&seen(&["terminated"]), &resource()).expect("an answer"), Presence::Absent);
+        assert_eq!(
+            exists(&seen(&["terminated"]), &resource()).expect("an answer"),
+            Presence::Absent
+        );
         assert_eq!(exists(&seen(&[]), &resource()).expect("an answer"), Presence::Absent);
     }
 
@@ -404,12 +442,18 @@ mod tests {
         let ended = seen(&["terminated"]);
         assert_eq!(delete(&ended, &resource()).expect("a plan"), Delete::default());
         let left = Observation {
-            volumes: vec![Leftover::for_tests("vol-1", "available"), Leftover::for_tests("vol-2", "in-use")],
+            volumes: vec![
+                Leftover::for_tests("vol-1", "available"),
+                Leftover::for_tests("vol-2", "in-use"),
+            ],
             interfaces: vec![Leftover::for_tests("eni-1", "available")],
             ..ended
         };
         let plan = delete(&left, &resource()).expect("a plan");
-        assert_eq!((plan.volumes, plan.interfaces), (vec!["vol-1".to_owned()], vec!["eni-1".to_owned()]));
+        assert_eq!(
+            (plan.volumes, plan.interfaces),
+            (vec!["vol-1".to_owned()], vec!["eni-1".to_owned()])
+        );
         assert_eq!(plan.remaining.len(), 3);
         assert!(plan.waits_for.is_some() && plan.terminate.is_empty());
         assert!(matches!(exists(&left, &resource()), Ok(Presence::Terminating(_))));
@@ -429,10 +473,14 @@ mod tests {
             ..seen(&["running"])
         };
         for error in [
-            create(&foreign, &resource(), &applied_for_tests()).map(|_| ()).expect_err("refused"),
+            create(&foreign, &resource(), &applied_for_tests())
+                .map(|_| ())
+                .expect_err("refused"),
             exists(&foreign, &resource()).map(|_| ()).expect_err("refused"),
             delete(&foreign, &resource()).map(|_| ()).expect_err("refused"),
-            update(&foreign, &resource(), &applied_for_tests(), &Tags::new()).map(|_| ()).expect_err("refused"),
+            update(&foreign, &resource(), &applied_for_tests(), &Tags::new())
+                .map(|_| ())
+                .expect_err("refused"),
         ] {
             assert_eq!(error.reason(), ErrorReason::OwnershipMismatch);
             assert!(error.message().contains("i-7"), "{error}");
@@ -450,7 +498,8 @@ mod tests {
             ..applied_for_tests()
         };
         let asked: Tags = [("new".to_owned(), "2".to_owned())].into();
-        let Update::Retag { remove, write, ids, .. } = update(&running, &resource(), &newer, &asked).expect("a plan") else {
+        let Update::Retag { remove, write, ids, .. } = update(&running, &resource(), &newer, &asked).expect("a plan")
+        else {
             panic!("tags change")
         };
         assert_eq!((remove, ids), (vec!["old".to_owned()], vec!["i-0".to_owned()]));
@@ -459,7 +508,10 @@ mod tests {
             shape: "other".to_owned(),
             ..newer.clone()
         };
-        let older = Applied { generation: 2, ..newer.clone() };
+        let older = Applied {
+            generation: 2,
+            ..newer.clone()
+        };
         for (wanted, reason, states) in [
             (&other, ErrorReason::ReplaceRequired, &["running"][..]),
             (&older, ErrorReason::StaleGeneration, &["running"]),

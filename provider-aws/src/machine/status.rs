@@ -44,7 +44,12 @@ fn condition(instance: &Instance, phase: v1::MachinePhase) -> v1::Condition {
     // `shutting-down` becomes `ShuttingDown`.
     let capitalised = |word: &str| {
         let mut letters = word.chars();
-        letters.next().map(|first| first.to_ascii_uppercase()).into_iter().chain(letters).collect::<String>()
+        letters
+            .next()
+            .map(|first| first.to_ascii_uppercase())
+            .into_iter()
+            .chain(letters)
+            .collect::<String>()
     };
     let status = match phase {
         v1::MachinePhase::Running => v1::ConditionStatus::True,
@@ -134,11 +139,9 @@ mod tests {
 
     #[test]
     fn empty_names_are_no_addresses() {
-        let instance = Instance {
-            private_ip_address: Some("10.0.0.1".to_owned()),
-            public_dns_name: Some(String::new()),
-            ..Instance::for_tests("i-1", "running", &Tags::new())
-        };
+        let mut instance = Instance::for_tests("i-1", "running", &Tags::new());
+        instance.private_ip_address = Some("10.0.0.1".to_owned());
+        instance.public_dns_name = Some(String::new());
         assert_eq!(addresses(&instance).len(), 1);
     }
 }

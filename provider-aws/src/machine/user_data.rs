@@ -79,7 +79,11 @@ mod tests {
 
     #[test]
     fn what_fits_goes_as_it_is() {
-        for format in [BootstrapFormat::CloudConfig, BootstrapFormat::Ignition, BootstrapFormat::Raw] {
+        for format in [
+            BootstrapFormat::CloudConfig,
+            BootstrapFormat::Ignition,
+            BootstrapFormat::Raw,
+        ] {
             assert_eq!(encoded(noise(MAX_BYTES), format).expect("it fits"), noise(MAX_BYTES));
         }
     }
@@ -89,7 +93,9 @@ mod tests {
         let sent = encoded(text(MAX_BOOTSTRAP_BYTES), BootstrapFormat::CloudConfig).expect("it fits");
         assert!(sent.len() <= MAX_BYTES && sent.starts_with(&[0x1f, 0x8b]));
         let mut back = Vec::new();
-        flate2::read::GzDecoder::new(sent.as_slice()).read_to_end(&mut back).expect("gzip");
+        flate2::read::GzDecoder::new(sent.as_slice())
+            .read_to_end(&mut back)
+            .expect("gzip");
         assert_eq!(back, text(MAX_BOOTSTRAP_BYTES));
     }
 
@@ -103,7 +109,10 @@ mod tests {
             let size = data.len().to_string();
             let error = encoded(data, format).expect_err("too large");
             assert_eq!(error.reason(), ErrorReason::BootstrapTooLarge);
-            assert!(error.message().contains(&size) && error.message().contains("16384"), "{error}");
+            assert!(
+                error.message().contains(&size) && error.message().contains("16384"),
+                "{error}"
+            );
         }
     }
 }
