@@ -212,6 +212,17 @@ impl AwsProvider {
         )))
     }
 
+    /// Whether the network is there that a config names.
+    pub(super) async fn look_for_network(
+        &self,
+        context: &CallContext,
+        config: &AwsClusterConfig,
+    ) -> Result<(), ActuatorError> {
+        let caller = self.caller(context, &config.region)?;
+        let vpc = vpc(&caller, config).await?;
+        subnets(&caller, &vpc, &config.network).await.map(|_| ())
+    }
+
     async fn converge_rules(
         &self,
         caller: &Caller,

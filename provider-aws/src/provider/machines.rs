@@ -300,7 +300,8 @@ impl AwsProvider {
         }
     }
 
-    async fn image(&self, caller: &Caller, wanted: &Image) -> Result<Found, ActuatorError> {
+    /// The image that a config asks for.
+    pub(super) async fn image(&self, caller: &Caller, wanted: &Image) -> Result<Found, ActuatorError> {
         let name = serde_json::to_string(wanted).unwrap_or_default();
         let place = (caller.name.clone(), name);
         let now = Instant::now();

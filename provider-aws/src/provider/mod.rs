@@ -140,6 +140,17 @@ impl AwsProvider {
     }
 }
 
+/// What a config names and is not there is a finding; that nobody can tell is an error.
+fn missing(pointer: &str, looked: Result<(), ActuatorError>) -> Result<Option<Diagnostic>, ActuatorError> {
+    match looked {
+        Ok(()) => Ok(None),
+        Err(error) if error.reason() == ErrorReason::DependencyNotFound => {
+            Ok(Some(Diagnostic::error(pointer, error.message())))
+        }
+        Err(error) => Err(error),
+    }
+}
+
 #[async_trait]
 impl Provider for AwsProvider {
     type ClusterConfig = AwsClusterConfig;
@@ -163,18 +174,38 @@ impl Provider for AwsProvider {
 
     async fn validate_cluster(
         &self,
-        _: &CallContext,
+        context: &CallContext,
         request: &Validation<AwsClusterConfig>,
     ) -> Result<Vec<Diagnostic>, ActuatorError> {
-        Ok(config::cluster::check(&request.config, request.previous.as_ref()))
+        let mut found = config::cluster::check(&request.config, request.previous.as_ref());
+        if request.preflight && !found.iter().any(Diagnostic::is_error) {
+            let looked = self.look_for_network(context, &request.config).await;
+            found.extend(missing("/network", looked)?);
+        }
+        Ok(found)
     }
 
     async fn validate_machine(
         &self,
-        _: &CallContext,
+        context: &CallContext,
         request: &Validation<AwsMachineConfig>,
     ) -> Result<Vec<Diagnostic>, ActuatorError> {
-        Ok(config::machine::check(&request.config, request.previous.as_ref()))
+        let mut found = config::machine::check(&request.config, request.previous.as_ref());
+        // Images are those of a region; without one there is nothing to look at.
+        let region = request
+            .config
+            .region
+            .as_deref()
+            .or(match self.settings.regions.as_slice() {
+                [only] => Some(only.as_str()),
+                _ => None,
+            });
+        if let Some(region) = region.filter(|_| request.preflight && !found.iter().any(Diagnostic::is_error)) {
+            let caller = self.caller(context, region)?;
+            let looked = self.image(&caller, &request.config.image).await;
+            found.extend(missing("/image", looked.map(|_| ()))?);
+        }
+        Ok(found)
     }
 
     async fn create_cluster(
