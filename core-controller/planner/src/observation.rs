@@ -464,6 +464,7 @@ impl<Status: ProviderStatus> Observation<Status> {
             // It goes, and Delete tells how far it is.
             return;
         }
+        let untold = status.observed_digest().is_empty() && status.observed_generation() == 0;
         match &self.knowledge {
             Knowledge::Present { status: known, .. } => {
                 if status.observed_generation() < known.observed_generation() {
@@ -473,9 +474,13 @@ impl<Status: ProviderStatus> Observation<Status> {
                 if status.provider_id() != known.provider_id() {
                     self.doubt = true;
                 }
+                // It says less than is known: which spec was applied would be forgotten.
+                self.doubt |= untold && !known.observed_digest().is_empty();
             }
             Knowledge::Absent { .. } => self.doubt = true,
-            Knowledge::Nothing => {}
+            // Of a hint that does not tell which spec was applied nobody could say whether it is the one that is
+            // asked for; a provider that never tells is asked once.
+            Knowledge::Nothing => self.doubt |= untold,
         }
         if status.is_grave() {
             self.doubt = true;

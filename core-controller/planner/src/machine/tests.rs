@@ -631,6 +631,19 @@ fn a_restart_with_hints_writes_nothing_and_asks_nothing() {
 }
 
 #[test]
+fn a_hint_that_does_not_tell_which_spec_was_applied_leads_to_a_look() {
+    let mut fixture = running();
+    fixture.seen = Observation::default();
+    let untold = v1::MachineStatus {
+        observed_digest: Vec::new(),
+        observed_generation: 0,
+        ..fixture.answer(Phase::Running)
+    };
+    fixture.seen.hint_present(untold, at(NOW));
+    assert_eq!(fixture.call(), Some(Call::Exists));
+}
+
+#[test]
 fn hints_are_shown() {
     let mut fixture = running();
     fixture.seen.hint_present(fixture.answer(Phase::Stopped), at(NOW + 1));

@@ -125,7 +125,7 @@ impl<'a, 'v> Draft<'a, 'v> {
             )
         });
         for view in ours {
-            let possible = self.view.observation.possible(&view.set.name_any());
+            let possible = self.view.observation.possible(&view.set.name_any(), self.now);
             let facts = Facts::of(
                 view.set,
                 view.machines,
@@ -470,7 +470,12 @@ impl<'a, 'v> Draft<'a, 'v> {
             .chain(&self.olds)
             .filter_map(|facts| facts.counts.next_available)
             .min();
-        let look_again = [self.look_again, deadline, available].into_iter().flatten().min();
+        let settled = self.view.observation.next_settled(self.now);
+        let settled = settled.and_then(|time| self.until(time));
+        let look_again = [self.look_again, deadline, available, settled]
+            .into_iter()
+            .flatten()
+            .min();
         Plan {
             status,
             actions: self.actions,

@@ -52,24 +52,32 @@ pub struct Observation {
     pub(super) taken_name: Option<String>,
     pub(super) failure: Option<(&'static str, String)>,
     pub(super) not_before: Option<Timestamp>,
-    possible: BTreeMap<String, i32>,
+    possible: BTreeMap<String, Vec<Timestamp>>,
     failures: u32,
 }
 
 impl Observation {
-    /// Learns how many machines a set may have besides those that the index shows: creates whose answer never came. To be said
-    /// after each plan of a set (see [`crate::machine_set::Observation::possible_machines`]).
-    pub fn note_possible(&mut self, set_name: &str, machines: i32) {
-        if machines > 0 {
-            self.possible.insert(set_name.to_owned(), machines);
-        } else {
+    /// Learns of the machines that a set may have besides those that the index shows, creates whose answer never came: until
+    /// when each of them may still show. To be said after each plan of a set (see
+    /// [`crate::machine_set::Observation::possible_machines`]).
+    pub fn note_possible(&mut self, set_name: &str, machines: Vec<Timestamp>) {
+        if machines.is_empty() {
             self.possible.remove(set_name);
+        } else {
+            self.possible.insert(set_name.to_owned(), machines);
         }
     }
 
     /// How many machines this set may have besides those that the index shows.
-    pub(super) fn possible(&self, set_name: &str) -> i32 {
-        self.possible.get(set_name).copied().unwrap_or(0)
+    pub(super) fn possible(&self, set_name: &str, now: Timestamp) -> i32 {
+        let until = self.possible.get(set_name).into_iter().flatten();
+        until.filter(|until| **until > now).count() as i32
+    }
+
+    /// When the next of those machines is known not to be there: then there is room for another one, and nothing else tells.
+    pub(super) fn next_settled(&self, now: Timestamp) -> Option<Timestamp> {
+        let until = self.possible.values().flatten();
+        until.filter(|until| **until > now).min().copied()
     }
 
     /// Learns how the actions of one plan went, and says what people should read of it.

@@ -532,3 +532,24 @@ fn a_finished_roll_out_writes_nothing_more() {
         plan.status
     );
 }
+
+#[test]
+fn machines_that_may_be_there_take_room_until_they_are_known_not_to_be() {
+    let deployment = deployment(2);
+    let given = [
+        given(&deployment, "v1.33.0", 1, 1, 1, 1),
+        given(&deployment, "v1.34.0", 2, 1, 1, 1),
+    ];
+    let mut seen = Observation::default();
+    seen.note_possible(&given[0].set.name_any(), vec![later(90)]);
+    let grown = |plan: &Plan| {
+        plan.actions
+            .iter()
+            .any(|action| matches!(action, Action::PatchSet { patch, .. } if patch.replicas == Some((1, 2))))
+    };
+    let full = plan_at(&deployment, &given, &seen, later(60));
+    assert!(!grown(&full), "{:?}", full.actions);
+    assert_eq!(full.look_again, Some(Duration::from_secs(30)), "nothing else tells");
+    let free = plan_at(&deployment, &given, &seen, later(90));
+    assert!(grown(&free), "{:?}", free.actions);
+}

@@ -221,12 +221,11 @@ impl Observation {
         events
     }
 
-    /// How many machines may be there that the index does not show: creates whose answer never came.
-    pub fn possible_machines(&self, now: Timestamp) -> i32 {
-        self.unanswered_creates
-            .values()
-            .filter(|asked| after(**asked, ANSWER_WINDOW) > now)
-            .count() as i32
+    /// The machines that may be there though the index does not show them, creates whose answer never came: until when each of
+    /// them may still show.
+    pub fn possible_machines(&self, now: Timestamp) -> Vec<Timestamp> {
+        let until = self.unanswered_creates.values().map(|asked| after(*asked, ANSWER_WINDOW));
+        until.filter(|until| *until > now).collect()
     }
 
     fn note_failure(
