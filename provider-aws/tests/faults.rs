@@ -244,7 +244,7 @@ async fn a_lost_answer_and_a_crash_make_no_second_instance_and_nothing_is_left()
 
 #[tokio::test]
 async fn what_ec2_does_not_show_yet_is_not_absent() {
-    let mut stage = Stage::with_cluster(Duration::from_secs(60)).await;
+    let mut stage = Stage::with_cluster(Duration::from_mins(1)).await;
     let made = stage.create("one").await.expect("made");
     stage.cloud.fault("DescribeInstances", Fault::ShowNothing);
     let Ok(Existence::Present(seen)) = stage.exists().await else {
@@ -252,7 +252,7 @@ async fn what_ec2_does_not_show_yet_is_not_absent() {
     };
     assert_eq!(seen.provider_id, made.provider_id);
     // One that has just started does not know of it, and cannot be sure either.
-    stage.restart(Duration::from_secs(60));
+    stage.restart(Duration::from_mins(1));
     stage.cloud.fault("DescribeInstances", Fault::ShowNothing);
     let error = stage.exists().await.expect_err("it cannot tell");
     assert_eq!(error.reason(), ErrorReason::OperationPending);

@@ -386,7 +386,7 @@ impl<'text> Parser<'text> {
                 // More than anyone reads are not even counted.
                 if self.duplicates.len() < MAX_FINDINGS {
                     let line = self.bytes.get(..start).unwrap_or_default();
-                    let line = line.iter().filter(|byte| **byte == b'\n').count() + 1;
+                    let line = line.split(|byte| *byte == b'\n').count();
                     self.duplicate(&key, line);
                 }
                 self.path.steps.pop();

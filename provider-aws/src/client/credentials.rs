@@ -195,12 +195,15 @@ fn words(error: &dyn std::error::Error) -> String {
     words
 }
 
+/// A source, and when it was last asked for.
+type Known = (Arc<Source>, Instant);
+
 /// The sources of all callers, by a hash of what makes them, so that a token or a role's
 /// session is fetched once and not for each call.
 #[derive(Debug)]
 pub struct Sources {
     wire: Wire,
-    known: Mutex<HashMap<Vec<u8>, (Arc<Source>, Instant)>>,
+    known: Mutex<HashMap<Vec<u8>, Known>>,
 }
 
 impl Sources {

@@ -237,9 +237,10 @@ impl AwsProvider {
             let named = match &resource.provider_id {
                 Some(id) => {
                     let id = id.rsplit('/').next().unwrap_or_default();
-                    match instances.iter().any(|instance| instance.id == id) {
-                        true => None,
-                        false => instances::find(client, id).await?,
+                    if instances.iter().any(|instance| instance.id == id) {
+                        None
+                    } else {
+                        instances::find(client, id).await?
                     }
                 }
                 None => None,

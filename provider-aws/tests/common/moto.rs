@@ -34,7 +34,7 @@ impl Moto {
             }
         });
         let port = port
-            .recv_timeout(std::time::Duration::from_secs(60))
+            .recv_timeout(std::time::Duration::from_mins(1))
             .expect("moto_server says where it listens");
         Self { child, port }
     }

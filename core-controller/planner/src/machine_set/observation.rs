@@ -224,7 +224,10 @@ impl Observation {
     /// The machines that may be there though the index does not show them, creates whose answer never came: until when each of
     /// them may still show.
     pub fn possible_machines(&self, now: Timestamp) -> Vec<Timestamp> {
-        let until = self.unanswered_creates.values().map(|asked| after(*asked, ANSWER_WINDOW));
+        let until = self
+            .unanswered_creates
+            .values()
+            .map(|asked| after(*asked, ANSWER_WINDOW));
         until.filter(|until| *until > now).collect()
     }
 

@@ -64,7 +64,7 @@ pub fn convert(snapshot: &ProviderSnapshot, watching: bool) -> Snapshot {
         ProviderState::Incompatible => Link::Incompatible,
         ProviderState::Misconfigured => Link::Misconfigured,
     };
-    converted.reason = snapshot.reason.to_owned();
+    snapshot.reason.clone_into(&mut converted.reason);
     converted.message.clone_from(&snapshot.message);
     converted.warning.clone_from(&snapshot.warning);
     converted.checks = snapshot
