@@ -21,7 +21,7 @@ ROOTS = {
     "apps": "DaemonSet", "events": "Event", "coordination": "Lease", "policy": "Eviction PodDisruptionBudget",
     "rbac": "ClusterRole ClusterRoleBinding Role RoleBinding",
     "authorization": "LocalSubjectAccessReview SelfSubjectAccessReview SelfSubjectRulesReview SubjectAccessReview",
-    "authentication": "SelfSubjectReview TokenReview", "meta": "DeleteOptions",
+    "authentication": "SelfSubjectReview TokenRequest TokenReview", "meta": "DeleteOptions",
 }
 # Fields whose own fields stand in their place in JSON.
 INLINE = {

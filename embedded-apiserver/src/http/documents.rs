@@ -18,6 +18,7 @@ use crate::registry::{Behaviour, Resource, Snapshot, Version};
 /// A document as text, with the hash of it.
 #[derive(Debug)]
 pub struct Document {
+    media: &'static str,
     bytes: Bytes,
     hash: String,
 }
@@ -38,6 +39,7 @@ fn document(value: &Value) -> Document {
     let bytes = serde_json::to_vec(value).unwrap_or_default();
     let hash = hex::encode_upper(sha2::Sha512::digest(&bytes));
     Document {
+        media: "application/json",
         bytes: bytes.into(),
         hash,
     }
@@ -45,7 +47,7 @@ fn document(value: &Value) -> Document {
 
 impl Cache {
     /// The document of these resources, made anew only when they are not the ones that it was made from.
-    fn keep(&self, name: &str, resources: Vec<Arc<Resource>>, make: impl FnOnce() -> Value) -> Arc<Document> {
+    fn keep(&self, name: &str, resources: Vec<Arc<Resource>>, make: impl FnOnce() -> Document) -> Arc<Document> {
         if let Some(kept) = self.kept.lock().get(name) {
             let same = kept.made_from.len() == resources.len()
                 && kept
@@ -58,7 +60,7 @@ impl Cache {
             }
         }
         // Made without the lock: it takes a while, and making it twice does no harm.
-        let made = Arc::new(document(&make()));
+        let made = Arc::new(make());
         let kept = Kept {
             made_from: resources,
             document: Arc::clone(&made),
@@ -78,7 +80,20 @@ impl Cache {
                     served.map(|version| info(resource, version))
                 })
                 .collect();
-            openapi::v2_document(&resources)
+            document(&openapi::v2_document(&resources))
+        })
+    }
+
+    /// The document of everything, in protobuf: the same document, so its hash is the same.
+    pub fn v2_protobuf(&self, snapshot: &Snapshot) -> Arc<Document> {
+        self.keep("v2 in protobuf", snapshot.resources.clone(), || {
+            let plain = self.v2(snapshot);
+            let value = serde_json::from_slice(&plain.bytes).unwrap_or_default();
+            Document {
+                media: "application/com.github.proto-openapi.spec.v2.v1.0+protobuf",
+                bytes: openapi::v2_protobuf(&value).into(),
+                hash: plain.hash.clone(),
+            }
         })
     }
 
@@ -94,7 +109,7 @@ impl Cache {
                 .iter()
                 .filter_map(|resource| resource.served(version).map(|version| info(resource, version)))
                 .collect();
-            openapi::v3_document(group, version, &infos)
+            document(&openapi::v3_document(group, version, &infos))
         }))
     }
 
@@ -142,7 +157,7 @@ fn info(resource: &Resource, version: &Version) -> ResourceInfo {
 
 /// Aggregated discovery as a response, which clients may keep and ask whether it is still so.
 pub fn aggregated_response(value: &Value, media: &'static str, headers: &HeaderMap) -> Response<Body> {
-    let Document { bytes, hash } = document(value);
+    let Document { bytes, hash, .. } = document(value);
     let etag = format!("\"{hash}\"");
     let known = headers
         .get(IF_NONE_MATCH)
@@ -179,6 +194,14 @@ pub fn no_document() -> Response<Body> {
     response
 }
 
+/// The document is not there in any form that the client takes.
+pub fn not_in_that_form() -> Response<Body> {
+    let mut response = render::whole(406, "", Bytes::new());
+    response.headers_mut().remove(CONTENT_TYPE);
+    response.headers_mut().insert(VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
 /// A document of the index: asked for with a hash that it no longer has, it says where it is now.
 pub fn hashed_response(document: &Document, head: &http::request::Parts, query: &[(String, String)]) -> Response<Body> {
     let asked = query.iter().find(|(name, _)| name == "hash").map(|(_, hash)| hash);
@@ -201,9 +224,9 @@ pub fn response(document: &Document, headers: &HeaderMap, query: &[(String, Stri
         .get(IF_NONE_MATCH)
         .is_some_and(|known| known.as_bytes() == etag.as_bytes());
     let mut response = if known {
-        render::whole(304, "application/json", Bytes::new())
+        render::whole(304, document.media, Bytes::new())
     } else {
-        render::whole(200, "application/json", document.bytes.clone())
+        render::whole(200, document.media, document.bytes.clone())
     };
     let fresh = query
         .iter()

@@ -187,15 +187,17 @@ impl Handler {
             Route::OpenIdConfiguration => Ok(open_id(&self.core.access.discovery(), "application/json")),
             Route::OpenIdKeys => Ok(open_id(&self.core.access.keys.public(), "application/jwk-set+json")),
             Route::OpenApiV2 => {
-                if !negotiate::accepts_json(&head.headers) {
-                    return Err(ApiError::not_acceptable("application/json"));
-                }
-                Ok(documents::response(&self.documents.v2(&snapshot), &head.headers, query))
+                let document = match negotiate::openapi_v2(&head.headers) {
+                    None => return Ok(documents::not_in_that_form()),
+                    Some(negotiate::DocumentForm::Json) => self.documents.v2(&snapshot),
+                    Some(negotiate::DocumentForm::Protobuf) => self.documents.v2_protobuf(&snapshot),
+                };
+                Ok(documents::response(&document, &head.headers, query))
             }
             Route::OpenApiV3Index => Ok(documents::index_response(&self.documents.index(&snapshot))),
             Route::OpenApiV3 { group, version } => {
-                if !negotiate::accepts_json(&head.headers) {
-                    return Err(ApiError::not_acceptable("application/json"));
+                if !negotiate::openapi_v3(&head.headers) {
+                    return Ok(documents::not_in_that_form());
                 }
                 match self.documents.v3(&snapshot, &group, &version) {
                     Some(document) => Ok(documents::hashed_response(&document, head, query)),

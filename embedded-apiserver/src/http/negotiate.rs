@@ -157,8 +157,34 @@ pub fn aggregated_discovery(headers: &HeaderMap) -> Result<Option<&'static str>,
     Err(ApiError::not_acceptable(RESOURCE_TYPES))
 }
 
-/// Whether the client takes JSON at all.
-pub fn accepts_json(headers: &HeaderMap) -> bool {
+/// The form of a document of OpenAPI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DocumentForm {
+    /// JSON.
+    Json,
+    /// The messages of gnostic.
+    Protobuf,
+}
+
+/// The first form of the client's list that the v2 document is there in; none if there is none.
+pub fn openapi_v2(headers: &HeaderMap) -> Option<DocumentForm> {
     let clauses = clauses(headers);
-    clauses.is_empty() || clauses.iter().any(|clause| text_of(clause.media) == Some(Text::Json))
+    if clauses.is_empty() {
+        return Some(DocumentForm::Json);
+    }
+    clauses.iter().find_map(|clause| match clause.media {
+        "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+        | "application/com.github.proto-openapi.spec.v2@v1.0+protobuf" => Some(DocumentForm::Protobuf),
+        media => is_json(media).then_some(DocumentForm::Json),
+    })
+}
+
+/// Whether the client takes a document of OpenAPI v3, which is there in JSON alone.
+pub fn openapi_v3(headers: &HeaderMap) -> bool {
+    let clauses = clauses(headers);
+    clauses.is_empty() || clauses.iter().any(|clause| is_json(clause.media))
+}
+
+fn is_json(media: &str) -> bool {
+    text_of(media) == Some(Text::Json)
 }

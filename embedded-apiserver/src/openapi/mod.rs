@@ -5,11 +5,13 @@
 mod builtin;
 mod merge_keys;
 mod operations;
+mod protobuf;
 mod schemas;
 #[cfg(test)]
 mod tests;
 
 pub use builtin::builtin_schema;
+pub use protobuf::v2_protobuf;
 pub(crate) use builtin::object_meta_schema;
 
 use schemas::{Dialect, Schemas};

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	openapiv2 "github.com/google/gnostic-models/openapiv2"
+	"google.golang.org/protobuf/proto"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -350,8 +352,49 @@ func discovers(_ context.Context, client kubernetes.Interface, _ string) error {
 	if paths["apis/"+group+"/v1"] == nil {
 		return errors.New("OpenAPI v3 has no widgets")
 	}
-	_, err = client.Discovery().ServerVersion()
-	return err
+	if _, err = client.Discovery().ServerVersion(); err != nil {
+		return err
+	}
+	return document(client)
+}
+
+// document in protobuf is the one in JSON, as gnostic reads it.
+func document(client kubernetes.Interface) error {
+	found, err := client.Discovery().OpenAPISchema()
+	if err != nil {
+		return err
+	}
+	plain, err := client.Discovery().RESTClient().Get().AbsPath("/openapi/v2").SetHeader("Accept", "application/json").Do(context.Background()).Raw()
+	if err != nil {
+		return err
+	}
+	wanted, err := openapiv2.ParseDocument(plain)
+	if err != nil {
+		return err
+	}
+	if len(found.GetDefinitions().GetAdditionalProperties()) < 100 {
+		return fmt.Errorf("OpenAPI v2 has only %d definitions", len(found.GetDefinitions().GetAdditionalProperties()))
+	}
+	if proto.Equal(found, wanted) {
+		return nil
+	}
+	differ := func(name string, found, wanted proto.Message) error {
+		if proto.Equal(found, wanted) {
+			return nil
+		}
+		return fmt.Errorf("%s in OpenAPI v2 is %v in protobuf, and %v in JSON", name, found, wanted)
+	}
+	for at, each := range wanted.GetDefinitions().GetAdditionalProperties() {
+		if err := differ(each.GetName(), found.GetDefinitions().GetAdditionalProperties()[at], each); err != nil {
+			return err
+		}
+	}
+	for at, each := range wanted.GetPaths().GetPath() {
+		if err := differ(each.GetName(), found.GetPaths().GetPath()[at], each); err != nil {
+			return err
+		}
+	}
+	return errors.New("OpenAPI v2 differs in protobuf and in JSON")
 }
 
 // partial objects: only metadata, as the garbage collector watches.

@@ -262,6 +262,8 @@ impl Place {
         let folder = self.folder(names, &[&file.files, &case.files])?;
         process::good(self.command(names, &folder, "kubectl create namespace $ns")?, None).await?;
         let seen = self.steps(names, &folder, case).await;
+        // A case may have become someone else, who may not remove it.
+        std::fs::write(folder.join("kubeconfig"), self.kubeconfig(&names.namespace)?)?;
         let gone = self.command(
             names,
             &folder,
