@@ -220,6 +220,8 @@ fn complete(definitions: &mut Map<String, Value>) {
         {
             // The API types call it an object, but it holds any JSON.
             definition.remove("type");
+            // The real server names no alternatives here, and version 2 knows none.
+            definition.remove("oneOf");
         }
     }
     // Without this default, ports that do not name a protocol could not be told apart.
