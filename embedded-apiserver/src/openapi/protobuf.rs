@@ -270,43 +270,11 @@ fn texts(value: &Value) -> Message {
     message
 }
 
-/// Any value, as YAML.
+/// Any value, as YAML; JSON is YAML.
 fn any(value: &Value) -> Message {
-    let mut text = String::new();
-    flow(value, &mut text);
-    text.push('\n');
     let mut message = Message::default();
-    message.bytes(2, text.as_bytes());
+    message.bytes(2, value.to_string().as_bytes());
     message
-}
-
-/// YAML on one line, as Go's library writes what it read as JSON.
-fn flow(value: &Value, text: &mut String) {
-    match value {
-        Value::Array(items) => {
-            text.push('[');
-            for (at, item) in items.iter().enumerate() {
-                if at > 0 {
-                    text.push_str(", ");
-                }
-                flow(item, text);
-            }
-            text.push(']');
-        }
-        Value::Object(map) => {
-            text.push('{');
-            for (at, (key, item)) in map.iter().enumerate() {
-                if at > 0 {
-                    text.push_str(", ");
-                }
-                text.push_str(&Value::from(key.as_str()).to_string());
-                text.push_str(": ");
-                flow(item, text);
-            }
-            text.push('}');
-        }
-        scalar => text.push_str(&scalar.to_string()),
-    }
 }
 
 fn map_of(map: &Value, of: fn(&Value) -> Message) -> Message {
@@ -506,7 +474,7 @@ mod tests {
         assert_eq!(field(&extension, 1), b"x-kubernetes-group-version-kind");
         assert_eq!(
             field(&field(&extension, 2), 2),
-            b"[{\"group\": \"\", \"kind\": \"A\", \"version\": \"v1\"}]\n"
+            br#"[{"group":"","kind":"A","version":"v1"}]"#
         );
         let property = field(&field(&schema, 25), 1);
         assert_eq!(field(&property, 1), b"many");

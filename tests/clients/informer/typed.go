@@ -8,6 +8,9 @@ import (
 
 	openapiv2 "github.com/google/gnostic-models/openapiv2"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protopath"
+	"google.golang.org/protobuf/reflect/protorange"
+	"google.golang.org/protobuf/reflect/protoreflect"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -26,6 +29,7 @@ import (
 	"k8s.io/client-go/tools/pager"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/retry"
+	"sigs.k8s.io/yaml"
 )
 
 // How clients say in which form they speak: the body's, and those they accept.
@@ -375,6 +379,11 @@ func document(client kubernetes.Interface) error {
 	if len(found.GetDefinitions().GetAdditionalProperties()) < 100 {
 		return fmt.Errorf("OpenAPI v2 has only %d definitions", len(found.GetDefinitions().GetAdditionalProperties()))
 	}
+	for _, each := range []proto.Message{found, wanted} {
+		if err := plainValues(each); err != nil {
+			return err
+		}
+	}
 	if proto.Equal(found, wanted) {
 		return nil
 	}
@@ -395,6 +404,23 @@ func document(client kubernetes.Interface) error {
 		}
 	}
 	return errors.New("OpenAPI v2 differs in protobuf and in JSON")
+}
+
+// plainValues writes what stands in the document as YAML in one way: as JSON.
+func plainValues(document proto.Message) error {
+	return protorange.Range(document.ProtoReflect(), func(at protopath.Values) error {
+		message, is := at.Index(-1).Value.Interface().(protoreflect.Message)
+		if !is {
+			return nil
+		}
+		value, is := message.Interface().(*openapiv2.Any)
+		if !is {
+			return nil
+		}
+		plain, err := yaml.YAMLToJSON([]byte(value.Yaml))
+		value.Yaml = string(plain)
+		return err
+	})
 }
 
 // partial objects: only metadata, as the garbage collector watches.
