@@ -48,6 +48,6 @@ generate:
 
 # In one build with the binaries, so that the dependencies are shared.
 bench:
-	$(CARGO) build --locked --release --bins $(BINARIES) -p e2e -p differential
+	$(CARGO) build --locked --release --bins $(BINARIES) -p e2e -p differential -p actuator-conformance
 	target/release/bench --binaries target/release
 	target/release/apiserver-bench

@@ -11,8 +11,8 @@ mod schemas;
 mod tests;
 
 pub use builtin::builtin_schema;
-pub use protobuf::v2_protobuf;
 pub(crate) use builtin::object_meta_schema;
+pub use protobuf::v2_protobuf;
 
 use schemas::{Dialect, Schemas};
 use serde_json::{Map, Value, json};

@@ -5,6 +5,7 @@ mod fleet;
 mod measure;
 mod neighbour;
 mod overhead;
+mod suite;
 mod unary;
 
 use std::alloc::System;
@@ -98,6 +99,8 @@ async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     say(&unary::measure(&binaries, arguments.calls).await?.to_string());
     say("\n### What the provider host adds to a call over the Unix socket\n");
     say(&overhead::measure(&binaries, arguments.calls).await?.to_string());
+    say("\n### The conformance suite against provider-fake, four tests at a time\n");
+    say(&suite::measure(&binaries).await?.to_string());
     Ok(())
 }
 
