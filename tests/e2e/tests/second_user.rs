@@ -4,6 +4,8 @@
 //! A second user can be had by root only. Without root the tests say that they are left out;
 //! the rules themselves are then checked in the units of both sides.
 
+#![allow(clippy::print_stderr)] // what is left out is said
+
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
