@@ -258,6 +258,10 @@ pub fn update(request: &Request, live: &Value, object: &mut Value, manage: bool)
     let managed = object.pointer("/metadata/managedFields").cloned();
     drop_empty_metadata(object);
     set_metadata(object, "managedFields", managed);
+    if request.resource.behaviour == Behaviour::Policy {
+        // A list that is missing is the null that stands there already: no field changes by it.
+        role::complete(&request.resource.kind, object);
+    }
     if manage && let Some(schema) = &version.schema {
         let manager = request.manager();
         managed_fields::update(

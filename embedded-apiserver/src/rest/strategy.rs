@@ -78,9 +78,6 @@ pub fn prepare_update(resource: &Resource, subresource: &str, old: &Value, objec
         set_field(object, "spec", old.get("spec").cloned());
     }
     builtin::prepare_update(resource, subresource, old, object);
-    if resource.behaviour == Behaviour::Policy {
-        role::complete(&resource.kind, object);
-    }
 }
 
 /// What a client is told of an object that is accepted all the same.
