@@ -140,7 +140,8 @@ async fn all_fail(scene: Scene) -> anyhow::Result<()> {
         .provider
         .until(PATIENCE, "three machines that fail", thrice)
         .await?;
-    ensure!(scene.instances() <= 1, "{} instances at a time", scene.instances());
+    // The one that goes, and the one that comes: a set does not wait for the end of what it deleted.
+    ensure!(scene.instances() <= 2, "{} instances at a time", scene.instances());
     scene.provider.heal();
     one_runs(&scene, "").await?;
     let made = scene.provider.ledger(|ledger| ledger.count(Call::CreateMachine));
