@@ -6,6 +6,7 @@
 
 use std::fmt;
 
+pub mod bytes_codec;
 pub mod digest;
 pub mod errors;
 pub mod key;

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use actuator_proto::bytes_codec::BytesCodec;
 use actuator_proto::errors::Recovery;
 use actuator_proto::secrets::Secrets;
-use bytes::{Buf as _, BufMut as _, Bytes};
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use tonic::client::Grpc;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Request, Status};
 use tower::layer::util::{Identity, Stack};
 use tower::{Layer, Service, ServiceBuilder, ServiceExt as _};
@@ -427,7 +427,7 @@ async fn send_on(
     }
     trace::inject(request.metadata_mut());
     let path = PathAndQuery::from_static(rpc.path());
-    match grpc.unary(request, path, Raw).await {
+    match grpc.unary(request, path, BytesCodec).await {
         Ok(response) => Ok(response.into_inner()),
         Err(status) => Err(lost(session, status)),
     }
@@ -453,42 +453,4 @@ fn stream_broke(status: &Status) -> bool {
         cause = error.source();
     }
     false
-}
-
-/// Messages as their bytes: the layers are the same for all of them.
-#[derive(Clone, Copy)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
 }

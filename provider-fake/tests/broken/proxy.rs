@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actuator_conformance::Endpoint;
-use actuator_conformance::calls::BytesCodec;
 use actuator_conformance::dial::{self, Connection};
+use actuator_proto::bytes_codec::BytesCodec;
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use hyper::body::Incoming;

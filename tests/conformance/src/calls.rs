@@ -4,13 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use actuator_proto::bytes_codec::BytesCodec;
 use actuator_proto::discovery::v1 as discovery;
 use actuator_proto::errors::table::code_name;
 use actuator_proto::{limits, v1};
-use bytes::{Buf, BufMut as _, Bytes};
+use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use prost::Message;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Request, Status, Streaming};
 
 use crate::dial::Connection;
@@ -467,42 +467,4 @@ fn timed(bytes: Bytes, deadline: Duration) -> Request<Bytes> {
 fn uri(path: &str) -> Result<http::uri::PathAndQuery, Status> {
     path.parse()
         .map_err(|_| Status::new(Code::Internal, format!("{path} is no path")))
-}
-
-/// Passes bytes through: what is on the wire is what the suite sees.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct BytesCodec;
-
-impl Codec for BytesCodec {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        *self
-    }
-
-    fn decoder(&mut self) -> Self {
-        *self
-    }
-}
-
-impl Encoder for BytesCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for BytesCodec {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
-    }
 }

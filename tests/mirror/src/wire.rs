@@ -3,14 +3,14 @@
 
 use std::sync::Arc;
 
-use bytes::{Buf as _, BufMut as _, Bytes};
+use actuator_proto::bytes_codec::BytesCodec;
+use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::UnixStream;
 use tokio_util::sync::CancellationToken;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Request, Response, Status};
 
 /// What is sent back.
@@ -26,7 +26,9 @@ pub async fn connection(stream: UnixStream, handler: Handler, stop: Cancellation
         async move {
             let path = request.uri().path().to_owned();
             let answer = Answer { handler, path };
-            let response = tonic::server::Grpc::new(Raw).server_streaming(answer, request).await;
+            let response = tonic::server::Grpc::new(BytesCodec)
+                .server_streaming(answer, request)
+                .await;
             Ok::<_, std::convert::Infallible>(response)
         }
     });
@@ -52,42 +54,5 @@ impl tonic::server::ServerStreamingService<Bytes> for Answer {
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let answer = (self.handler)(self.path.clone(), request.into_inner());
         async move { answer.await.map(Response::new) }.boxed()
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Bytes;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn encode(&mut self, item: Bytes, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put(item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(buffer.copy_to_bytes(buffer.remaining())))
     }
 }

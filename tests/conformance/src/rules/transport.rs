@@ -518,7 +518,7 @@ async fn trace_context(context: Context) -> Verdict {
         tonic::metadata::MetadataValue::from_static("conformance=1"),
     );
     let path = http::uri::PathAndQuery::from_static("/actuator.v1.IdentityService/GetInfo");
-    let answer = grpc.unary(request, path, crate::calls::BytesCodec).await;
+    let answer = grpc.unary(request, path, actuator_proto::bytes_codec::BytesCodec).await;
     match answer {
         Ok(_) => Ok(()),
         Err(status) => Err(Stop::broken(show_status(&status))),
