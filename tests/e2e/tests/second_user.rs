@@ -6,11 +6,13 @@
 
 #![allow(clippy::print_stderr)] // what is left out is said
 
+use std::ffi::OsStr;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use e2e::process::Process;
 use e2e::separate::Separate;
 use e2e::{binaries, wait};
@@ -35,16 +37,48 @@ impl Shared {
             eprintln!("left out: only root can start processes of a second user");
             return Ok(None);
         }
-        let open = std::fs::Permissions::from_mode(0o755);
-        let folder = tempfile::Builder::new()
-            .prefix("or")
-            .permissions(open.clone())
-            .tempdir()?;
-        // The folder in which it was built may be closed to others.
-        let program = folder.path().join("provider-fake");
-        std::fs::copy(binaries()?.join("provider-fake"), &program)?;
-        std::fs::set_permissions(&program, open)?;
-        Ok(Some(Self { folder }))
+        // In a user namespace root may be the only user that there is.
+        let becomes = run("setpriv", identity(NOBODY), &["true".as_ref()]);
+        if let Err(error) = becomes {
+            eprintln!("left out: this root cannot start processes of a second user: {error:#}");
+            return Ok(None);
+        }
+        // The temporary folder of this user may be closed to others, or have a longer name than
+        // a socket's address takes; the system's own are not.
+        let places = [
+            "/tmp".into(),
+            "/var/tmp".into(),
+            "/dev/shm".into(),
+            std::env::temp_dir(),
+        ];
+        let mut refused = Vec::new();
+        for place in places {
+            match Self::within(&place) {
+                Ok(shared) => return Ok(Some(shared)),
+                Err(error) => refused.push(format!("{}: {error:#}", place.display())),
+            }
+        }
+        let refused = refused.join("; ");
+        eprintln!("left out: no folder was found in which a second user may run a program: {refused}");
+        Ok(None)
+    }
+
+    fn within(place: &Path) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("or").tempdir_in(place)?;
+        // After the fact, because the umask takes away from what is asked for.
+        std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
+        // The folder in which it was built may be closed to others. Another process copies: a
+        // descriptor open for writing here could be inherited by what other tests start, and
+        // a program open for writing cannot be started.
+        let (built, program) = (binaries()?.join("provider-fake"), folder.path().join("provider-fake"));
+        run("install", ["-m", "755"], &[built.as_os_str(), program.as_os_str()])?;
+        run(
+            "setpriv",
+            identity(NOBODY),
+            &[program.as_os_str(), "--version".as_ref()],
+        )?;
+        chown(&program, Some(NOBODY), Some(NOBODY)).context("failed to give a file to a second user")?;
+        Ok(Self { folder })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -68,6 +102,8 @@ impl Shared {
         for name in ["run", "state"] {
             std::fs::create_dir_all(self.path(name))?;
             chown(self.path(name), Some(user), Some(user))?;
+            // Whatever the umask took away, so that only what the provider makes decides.
+            std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o755))?;
         }
         let (endpoint, state) = (self.endpoint(), self.path("state").display().to_string());
         let program = self.path("provider-fake").display().to_string();
@@ -109,6 +145,23 @@ impl Shared {
             Err(output.status.code().unwrap_or_default())
         })
     }
+}
+
+/// Runs a command to its end; what it said is part of the error.
+fn run<F: AsRef<OsStr>>(program: &str, flags: impl IntoIterator<Item = F>, rest: &[&OsStr]) -> Result {
+    let output = std::process::Command::new(program)
+        .args(flags)
+        .args(rest)
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("failed to start {program}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(
+        output.status.success(),
+        "{program} ended with {}: {said}",
+        output.status
+    );
+    Ok(())
 }
 
 fn identity(user: u32) -> [String; 3] {
