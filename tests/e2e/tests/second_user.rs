@@ -244,15 +244,17 @@ async fn a_provider_serves_no_other_user_until_a_flag_names_that_user() -> Resul
     assert_eq!(mode(&folder)?, 0o750);
     assert_eq!(shared.asked_by(0).await?, Ok("200".to_owned()), "{}", shared.said());
 
-    // The modes keep another user out (curl's 7: no connection) …
+    // The modes keep another user out (curl's 7: no connection), so that the provider has nothing to say …
+    let said = "a connection of a user that is not allowed is refused; allow it with --allow-peer-uid";
     assert_eq!(shared.asked_by(NOBODY).await?, Err(7), "{}", shared.said());
-    // … and where somebody opened them, the provider does.
+    assert!(!shared.said().contains(said), "{}", shared.said());
+    // … and where somebody opened them, the provider does. How curl calls that depends on how
+    // far it came before the connection was closed; that the provider did it, its log tells.
     let open = |place: &Path, mode| std::fs::set_permissions(place, std::fs::Permissions::from_mode(mode));
     open(&folder, 0o755)?;
     open(&shared.socket(), 0o666)?;
     let refused = shared.asked_by(NOBODY).await?;
-    assert!(refused.as_ref().is_err_and(|code| *code != 7), "{refused:?}");
-    let said = "a connection of a user that is not allowed is refused; allow it with --allow-peer-uid";
+    assert!(refused.is_err(), "{refused:?}");
     until("the refusal is logged", || shared.said().contains(said)).await?;
     assert!(shared.said().contains("65534"), "{}", shared.said());
     assert_eq!(shared.asked_by(0).await?, Ok("200".to_owned()), "{}", shared.said());
