@@ -141,7 +141,8 @@ func churn(ctx context.Context, config *rest.Config, arguments []string) error {
 		return errors.Join(same("the informer", informer, list, nil),
 			same("the informer of a part", part, list, map[string]string{"person": "1"}))
 	}
-	if err := eventually(ctx, 30*time.Second, quiet); err != nil {
+	// A reflector that met a server which restarts waits up to a minute before it asks again.
+	if err := eventually(ctx, 2*time.Minute, quiet); err != nil {
 		j.problem("at the end: %v", err)
 	}
 	took := time.Since(began)
@@ -155,7 +156,7 @@ func churn(ctx context.Context, config *rest.Config, arguments []string) error {
 			}
 			return nil
 		}
-		if err := eventually(ctx, 20*time.Second, end); err != nil {
+		if err := eventually(ctx, time.Minute, end); err != nil {
 			j.problem("at the end: %v", err)
 		}
 	}

@@ -9,7 +9,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::process::Command;
 
 /// No single call of a client takes longer.
-pub const LONGEST: Duration = Duration::from_mins(5);
+pub const LONGEST: Duration = Duration::from_mins(8);
 
 /// Runs it to its end.
 pub async fn output(mut command: Command, input: Option<&str>) -> anyhow::Result<Output> {
