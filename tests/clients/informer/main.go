@@ -31,7 +31,7 @@ const (
 var widgets = schema.GroupVersionResource{Group: group, Version: version, Resource: "widgets"}
 
 // No subcommand takes longer.
-const longest = 280 * time.Second
+const longest = 7 * time.Minute
 
 func main() {
 	// Reflectors tell of every interruption; the interruptions are on purpose.

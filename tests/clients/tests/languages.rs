@@ -57,7 +57,7 @@ async fn javascript() {
         .args([
             "--test",
             "--test-reporter=spec",
-            "--test-timeout=60000",
+            "--test-timeout=240000",
             "clients.test.js",
         ])
         .current_dir(&folder)
