@@ -21,7 +21,7 @@ use crate::process;
 use crate::text::normal;
 
 /// How long something that the server does by itself may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// Between two tries of a command that waits for it.
 const AGAIN: Duration = Duration::from_millis(100);
 

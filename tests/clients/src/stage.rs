@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 /// How long a stopped server may still hold its file.
-const LET_GO: Duration = Duration::from_secs(10);
+const LET_GO: Duration = Duration::from_mins(1);
 /// How long a definition may take to be served.
-const ESTABLISHED: Duration = Duration::from_secs(30);
+const ESTABLISHED: Duration = Duration::from_mins(2);
 
 /// A server that keeps its objects on a file, its certificates and its address, and can be
 /// stopped and started like a process.

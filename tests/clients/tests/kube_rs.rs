@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 const GROUP: &str = "rust.example.com";
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 #[derive(CustomResource, Debug, Clone, Deserialize, Serialize, JsonSchema, PartialEq, Eq)]
 #[kube(

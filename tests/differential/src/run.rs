@@ -17,7 +17,7 @@ use crate::normal;
 use crate::server::Server;
 
 /// One answer, or the events read.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// An answer that has to become so.
 const UNTIL: Duration = Duration::from_secs(90);
 /// Headers that are compared always.

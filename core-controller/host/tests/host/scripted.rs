@@ -28,7 +28,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 /// Long enough for a slow machine; nothing waits for it when all is well.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 type Messages = BoxStream<'static, Result<Bytes, Status>>;
 type Handler = Arc<dyn Fn(MetadataMap, Bytes) -> BoxFuture<'static, Result<Messages, Status>> + Send + Sync>;
