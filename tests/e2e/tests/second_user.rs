@@ -32,16 +32,16 @@ struct Shared {
 
 impl Shared {
     /// None, with a word on standard error, where this user cannot become another one.
-    fn new() -> Result<Option<Self>> {
+    fn new() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             eprintln!("left out: only root can start processes of a second user");
-            return Ok(None);
+            return None;
         }
         // In a user namespace root may be the only user that there is.
         let becomes = run("setpriv", identity(NOBODY), &["true".as_ref()]);
         if let Err(error) = becomes {
             eprintln!("left out: this root cannot start processes of a second user: {error:#}");
-            return Ok(None);
+            return None;
         }
         // The temporary folder of this user may be closed to others, or have a longer name than
         // a socket's address takes; the system's own are not.
@@ -54,13 +54,13 @@ impl Shared {
         let mut refused = Vec::new();
         for place in places {
             match Self::within(&place) {
-                Ok(shared) => return Ok(Some(shared)),
+                Ok(shared) => return Some(shared),
                 Err(error) => refused.push(format!("{}: {error:#}", place.display())),
             }
         }
         let refused = refused.join("; ");
         eprintln!("left out: no folder was found in which a second user may run a program: {refused}");
-        Ok(None)
+        None
     }
 
     fn within(place: &Path) -> Result<Self> {
@@ -192,7 +192,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) -> Result {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_core_trusts_no_provider_of_another_user_until_a_flag_names_that_user() -> Result {
-    let Some(shared) = Shared::new()? else { return Ok(()) };
+    let Some(shared) = Shared::new() else { return Ok(()) };
     let plane = Separate::start(&[]).await?;
     let _provider = shared.start(NOBODY, &[])?;
     let log = shared.path("core.log");
@@ -235,7 +235,7 @@ async fn a_core_trusts_no_provider_of_another_user_until_a_flag_names_that_user(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_serves_no_other_user_until_a_flag_names_that_user() -> Result {
-    let Some(shared) = Shared::new()? else { return Ok(()) };
+    let Some(shared) = Shared::new() else { return Ok(()) };
     let mut provider = shared.start(0, &[])?;
     until("the provider listens", || shared.socket().exists()).await?;
     let mode = |path: &Path| std::fs::metadata(path).map(|found| found.permissions().mode() & 0o777);
