@@ -25,6 +25,33 @@ fn every_registered_reason_has_exactly_one_row() {
     }
 }
 
+/// What authors read says what the table says: the comments of the contract, which is all
+/// that an author in another language has, and the page.
+#[test]
+fn the_contract_and_the_page_tell_code_and_effects_of_every_reason() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(folder.join(path)).unwrap();
+    let contract = read("actuator/v1/errors.proto");
+    let page = read("../docs/writing-a-provider.md");
+    for rule in table::RULES {
+        let (code, reason) = (table::code_name(rule.code), rule.reason.wire_name());
+        let effects = match rule.effects {
+            [Effect::None] => "NONE",
+            [Effect::None, Effect::Partial] => "NONE or PARTIAL",
+            [Effect::None, Effect::Partial, Effect::Unknown] => "any",
+            other => panic!("no words for {other:?}"),
+        };
+        let comment = format!("  // Code {code}, effect {effects}.\n  ERROR_REASON_{reason} = ");
+        assert!(contract.contains(&comment), "errors.proto lacks {comment:?}");
+        let row = page
+            .lines()
+            .filter(|line| line.starts_with('|') && line.contains(&format!("`{reason}`")));
+        let cells: Vec<Vec<&str>> = row.map(|line| line.split('|').map(str::trim).collect()).collect();
+        assert_eq!(cells.len(), 1, "{reason} stands once on the page");
+        assert_eq!((cells[0][1], cells[0][3]), (code, effects), "{reason} on the page");
+    }
+}
+
 #[test]
 fn every_row_survives_the_wire() {
     for rule in table::RULES {
