@@ -8,6 +8,7 @@ use anyhow::ensure;
 use comfy_table::Table;
 use e2e::separate::Separate;
 use e2e::wait;
+use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 use mirror::ledger::Call;
 use mirror::provider::{Act, Provider};
@@ -102,6 +103,7 @@ async fn run(binaries: &Path, size: usize, neighbour: Option<&Provider>) -> anyh
                 ledger.count(Call::CreateMachine) > 0
             })
             .await?;
+        quiet(&machines).await?;
     }
     let started = Instant::now();
     scale(&deployments, WORKERS, size).await?.await?;
@@ -118,6 +120,27 @@ async fn run(binaries: &Path, size: usize, neighbour: Option<&Provider>) -> anyh
         );
     }
     Ok(Times { up, down })
+}
+
+/// Waits until no Machine has been written for a second: what is measured is a neighbour that
+/// hangs, not one whose machines are still being declared.
+async fn quiet(machines: &Api<Machine>) -> anyhow::Result<()> {
+    let started = Instant::now();
+    let mut last = None;
+    loop {
+        let list = machines.list(&ListParams::default()).await?;
+        let revisions = list.iter().filter_map(ResourceExt::resource_version);
+        let newest = revisions.filter_map(|text| text.parse::<u64>().ok()).max();
+        if newest == last {
+            return Ok(());
+        }
+        ensure!(
+            started.elapsed() < PATIENCE,
+            "machines of a provider that hangs are written without end"
+        );
+        last = newest;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// A cluster and so many machines of the provider that hangs.
