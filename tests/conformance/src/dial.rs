@@ -3,13 +3,14 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use hyper::body::Incoming;
@@ -25,6 +26,8 @@ use tonic::{Code, Status};
 /// What a peer may send as headers: large enough to see a status that is too large.
 const MAX_HEADER_LIST_BYTES: u32 = 512 * 1024;
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a provider that was started just before may take until it listens.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where a provider listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,6 +126,29 @@ impl tower::Service<http::Request<Body>> for Connection {
                 status => status,
             })
         })
+    }
+}
+
+/// The first connection of a run. Who starts a provider and then the suite need not wait in
+/// between: where nobody listens yet, it is tried again for a while.
+pub async fn connect_first(endpoint: &Endpoint, tls: Option<&TlsFiles>) -> anyhow::Result<Connection> {
+    let end = Instant::now() + START_TIMEOUT;
+    loop {
+        match connect(endpoint, tls).await {
+            Err(error) if nobody_listens(endpoint, &error) && Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            dialled => return dialled,
+        }
+    }
+}
+
+fn nobody_listens(endpoint: &Endpoint, error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    match kind {
+        Some(ErrorKind::ConnectionRefused) => true,
+        Some(ErrorKind::NotFound) => matches!(endpoint, Endpoint::Unix(_)),
+        _ => false,
     }
 }
 
@@ -291,5 +317,19 @@ mod tests {
         for bad in ["unix://tmp/a", "tcp://10.0.0.1:7", "http://localhost:7", "a"] {
             assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_provider_that_listens_a_moment_later_is_met() {
+        let folder = tempfile::Builder::new().prefix("or").tempdir().unwrap();
+        let path = folder.path().join("actuator.sock");
+        let endpoint = Endpoint::Unix(path.clone());
+        let mut dialling = std::pin::pin!(connect_first(&endpoint, None));
+        // A connection to no socket fails at once, so this has failed once already.
+        assert!(futures::poll!(dialling.as_mut()).is_pending());
+        let listener = tokio::net::UnixListener::bind(&path).unwrap();
+        let (accepted, dialled) = tokio::join!(listener.accept(), dialling);
+        accepted.unwrap();
+        dialled.unwrap();
     }
 }

@@ -152,7 +152,7 @@ pub async fn sweep(options: Options) -> anyhow::Result<Vec<String>> {
 
 /// Dials, asks what the provider is, and lays out what a run works with.
 async fn meet(options: &Options, run: String, ledger: &Path) -> anyhow::Result<Context> {
-    let connection = dial::connect(&options.endpoint, options.tls.as_ref()).await?;
+    let connection = dial::connect_first(&options.endpoint, options.tls.as_ref()).await?;
     let shared = Arc::new(Shared {
         secrets: RwLock::default(),
         noticed: Mutex::default(),
