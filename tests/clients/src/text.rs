@@ -22,6 +22,11 @@ const MASKS: &[(&str, &str)] = &[
     (r"\beyJ[\w-]+\.[\w-]+\.[\w-]+", "TOKEN"),
     (r"(?m)(^| )(\d+[dhms])+( ago)?( |$)", "${1}AGE${4}"),
     (r"<invalid>", "AGE"),
+    // kubectl warns of a watch that saw nothing in less than a second: of its own --timeout=1s, by chance.
+    (
+        r"(?m)^W\d{4} [\d:.]+ +\d+ reflector\.go:\d+\] .* very short watch: .*(\n|\z)",
+        "",
+    ),
 ];
 
 static COMPILED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
@@ -74,6 +79,13 @@ mod tests {
         );
         assert_eq!(normal("  at: 2026-01-02T03:04:05Z", &[]), "  at: TIME");
         assert_eq!(normal("count: 3", &[]), "count: 3");
+        let chance = "a\nW1124 09:02:28.065733  22190 reflector.go:492] k8s.io/client-go/informerwatcher.go:146: watch of \
+                      *unstructured.Unstructured ended with: very short watch: Unexpected watch close\nb";
+        assert_eq!(normal(chance, &[]), "a\nb");
+        assert_eq!(
+            normal("W1124 09:02:28.065733 1 other.go:4] b", &[]),
+            "W1124 09:02:28.065733 1 other.go:4] b"
+        );
     }
 
     #[test]
