@@ -141,8 +141,7 @@ func churn(ctx context.Context, config *rest.Config, arguments []string) error {
 		return errors.Join(same("the informer", informer, list, nil),
 			same("the informer of a part", part, list, map[string]string{"person": "1"}))
 	}
-	// A reflector that met a server which restarts waits up to a minute before it asks again.
-	if err := eventually(ctx, 2*time.Minute, quiet); err != nil {
+	if err := eventually(ctx, quiet); err != nil {
 		j.problem("at the end: %v", err)
 	}
 	took := time.Since(began)
@@ -156,7 +155,7 @@ func churn(ctx context.Context, config *rest.Config, arguments []string) error {
 			}
 			return nil
 		}
-		if err := eventually(ctx, time.Minute, end); err != nil {
+		if err := eventually(ctx, end); err != nil {
 			j.problem("at the end: %v", err)
 		}
 	}

@@ -86,7 +86,7 @@ func elect(ctx context.Context, config *rest.Config, _ []string) error {
 		return err
 	}
 	// It renews, and the other stays behind.
-	if err := eventually(ctx, 2*time.Minute, func() error {
+	if err := eventually(ctx, func() error {
 		now, err := leases.Get(ctx, "elected", metav1.GetOptions{})
 		if err == nil && !now.Spec.RenewTime.After(before.Spec.RenewTime.Time) {
 			err = errors.New("the lease is not renewed")

@@ -30,8 +30,13 @@ const (
 
 var widgets = schema.GroupVersionResource{Group: group, Version: version, Resource: "widgets"}
 
-// No subcommand takes longer.
-const longest = 7 * time.Minute
+const (
+	// No subcommand takes longer.
+	longest = 7 * time.Minute
+	// How long the server, or a client, may take until something holds: a reflector that met a
+	// server which restarts waits up to a minute before it asks again.
+	patience = 2 * time.Minute
+)
 
 func main() {
 	// Reflectors tell of every interruption; the interruptions are on purpose.
@@ -78,7 +83,7 @@ func run() error {
 }
 
 // eventually asks again until there is no error, and returns the last one.
-func eventually(ctx context.Context, patience time.Duration, ask func() error) error {
+func eventually(ctx context.Context, ask func() error) error {
 	deadline := time.Now().Add(patience)
 	for {
 		err := ask()

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -112,7 +111,7 @@ func runManager(ctx context.Context, config *rest.Config, _ []string) error {
 		err := direct.List(ctx, list, client.InNamespace(namespace), client.MatchingLabels{"managed": "yes"})
 		return list.Items, err
 	}
-	if err := eventually(ctx, 2*time.Minute, func() error {
+	if err := eventually(ctx, func() error {
 		all, err := list()
 		for i := range all {
 			if err == nil {
@@ -136,7 +135,7 @@ func runManager(ctx context.Context, config *rest.Config, _ []string) error {
 	if err := direct.Delete(ctx, child); err != nil {
 		return err
 	}
-	if err := eventually(ctx, 2*time.Minute, func() error {
+	if err := eventually(ctx, func() error {
 		again := &corev1.ConfigMap{}
 		err := direct.Get(ctx, key, again)
 		if err == nil && (again.UID == uid || again.Data["second"] != "7") {
@@ -150,7 +149,7 @@ func runManager(ctx context.Context, config *rest.Config, _ []string) error {
 	if err := direct.DeleteAllOf(ctx, widget(), client.InNamespace(namespace), client.MatchingLabels{"managed": "yes"}); err != nil {
 		return err
 	}
-	if err := eventually(ctx, 2*time.Minute, func() error {
+	if err := eventually(ctx, func() error {
 		all, err := list()
 		if err == nil && len(all) != 0 {
 			err = fmt.Errorf("%d widgets are left", len(all))

@@ -320,7 +320,7 @@ func events(ctx context.Context, client kubernetes.Interface, name string) error
 	for range 3 {
 		recorder.Event(about, corev1.EventTypeNormal, "Seen", "it was seen")
 	}
-	return eventually(ctx, 2*time.Minute, func() error {
+	return eventually(ctx, func() error {
 		list, err := client.CoreV1().Events(namespace).Search(scheme(), about)
 		if err != nil {
 			return err

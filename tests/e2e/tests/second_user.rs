@@ -6,10 +6,9 @@
 
 #![allow(clippy::print_stderr)] // what is left out is said
 
-use std::ffi::OsStr;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -32,17 +31,20 @@ struct Shared {
 
 impl Shared {
     /// None, with a word on standard error, where this user cannot become another one.
-    fn new() -> Option<Self> {
+    fn new() -> Result<Option<Self>> {
         if !nix::unistd::geteuid().is_root() {
             eprintln!("left out: only root can start processes of a second user");
-            return None;
+            return Ok(None);
         }
         // In a user namespace root may be the only user that there is.
-        let becomes = run("setpriv", identity(NOBODY), &["true".as_ref()]);
+        let becomes = run(Command::new("setpriv").args(identity(NOBODY)).arg("true"));
         if let Err(error) = becomes {
             eprintln!("left out: this root cannot start processes of a second user: {error:#}");
-            return None;
+            return Ok(None);
         }
+        // One that this user cannot run either is no matter of users, and fails the test.
+        let built = binaries()?.join("provider-fake");
+        run(Command::new(&built).arg("--version"))?;
         // The temporary folder of this user may be closed to others, or have a longer name than
         // a socket's address takes; the system's own are not.
         let places = [
@@ -53,30 +55,29 @@ impl Shared {
         ];
         let mut refused = Vec::new();
         for place in places {
-            match Self::within(&place) {
-                Ok(shared) => return Some(shared),
+            match Self::within(&place, &built) {
+                Ok(shared) => return Ok(Some(shared)),
                 Err(error) => refused.push(format!("{}: {error:#}", place.display())),
             }
         }
         let refused = refused.join("; ");
         eprintln!("left out: no folder was found in which a second user may run a program: {refused}");
-        None
+        Ok(None)
     }
 
-    fn within(place: &Path) -> Result<Self> {
+    fn within(place: &Path, built: &Path) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("or").tempdir_in(place)?;
         // After the fact, because the umask takes away from what is asked for.
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755))?;
         // The folder in which it was built may be closed to others. Another process copies: a
         // descriptor open for writing here could be inherited by what other tests start, and
         // a program open for writing cannot be started.
-        let (built, program) = (binaries()?.join("provider-fake"), folder.path().join("provider-fake"));
-        run("install", ["-m", "755"], &[built.as_os_str(), program.as_os_str()])?;
-        run(
-            "setpriv",
-            identity(NOBODY),
-            &[program.as_os_str(), "--version".as_ref()],
-        )?;
+        let program = folder.path().join("provider-fake");
+        run(Command::new("install").args(["-m", "755"]).args([built, &program]))?;
+        run(Command::new("setpriv")
+            .args(identity(NOBODY))
+            .arg(&program)
+            .arg("--version"))?;
         chown(&program, Some(NOBODY), Some(NOBODY)).context("failed to give a file to a second user")?;
         Ok(Self { folder })
     }
@@ -148,13 +149,10 @@ impl Shared {
 }
 
 /// Runs a command to its end; what it said is part of the error.
-fn run<F: AsRef<OsStr>>(program: &str, flags: impl IntoIterator<Item = F>, rest: &[&OsStr]) -> Result {
-    let output = std::process::Command::new(program)
-        .args(flags)
-        .args(rest)
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("failed to start {program}"))?;
+fn run(command: &mut Command) -> Result {
+    let output = command.stdin(Stdio::null()).output();
+    let program = command.get_program().display();
+    let output = output.with_context(|| format!("failed to start {program}"))?;
     let said = String::from_utf8_lossy(&output.stderr);
     anyhow::ensure!(
         output.status.success(),
@@ -192,7 +190,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) -> Result {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_core_trusts_no_provider_of_another_user_until_a_flag_names_that_user() -> Result {
-    let Some(shared) = Shared::new() else { return Ok(()) };
+    let Some(shared) = Shared::new()? else { return Ok(()) };
     let plane = Separate::start(&[]).await?;
     let _provider = shared.start(NOBODY, &[])?;
     let log = shared.path("core.log");
@@ -235,7 +233,7 @@ async fn a_core_trusts_no_provider_of_another_user_until_a_flag_names_that_user(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_provider_serves_no_other_user_until_a_flag_names_that_user() -> Result {
-    let Some(shared) = Shared::new() else { return Ok(()) };
+    let Some(shared) = Shared::new()? else { return Ok(()) };
     let mut provider = shared.start(0, &[])?;
     until("the provider listens", || shared.socket().exists()).await?;
     let mode = |path: &Path| std::fs::metadata(path).map(|found| found.permissions().mode() & 0o777);
